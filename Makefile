@@ -1,0 +1,49 @@
+# Skymill's task file. Every target sets up what it needs in .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# One tested torch first: an unpinned one would replace the CPU build by gigabytes of CUDA.
+TORCH := $(shell sed -n 's/^\(torch==[^ +]*\).*/\1/p' constraints.txt)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+EXTRAS := ingest,simulate,dev
+
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: install demo test test-slow lint format bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: $(PYTHON) is older than Python 3.11; call make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "Setting up $(VENV) (torch first, then the rest; some minutes on a new machine)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt $(TORCH)
+	$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# The main job. FRAMES=folder CATALOG=file runs it on real frames instead of the practice survey.
+demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" FRAMES="$(FRAMES)" CATALOG="$(CATALOG)" bash cluster/demo.sh
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks all --json build/bench.json
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,20 @@
+"""Fixtures that more than one room's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def survey_data() -> Path:
+    """The folder of real survey data; skips where it is absent, fails where CI promises it."""
+    folder = Path(os.environ.get("SKYMILL_DATA", CHECKOUT.parent / "shared" / "data"))
+    if (folder / "sdss").is_dir():
+        return folder
+    reason = f"no real survey data at {folder}; set SKYMILL_DATA to the folder that holds sdss/ and catalogs/"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
