@@ -1,0 +1,121 @@
+"""A catalogue with the names and types that the rest of ingest relies on.
+
+Column names are matched without case or underscores; those that Skymill knows get its spelling, all others stay as they
+are and become labels. `z` is a band: a redshift is called `specz` or `redshift`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sharding.tables import canonical, find_column
+
+from .errors import IngestError
+from .tables import SDSS_BANDS, read_table
+
+REQUIRED = {
+    "objid": pa.int64(),
+    "ra": pa.float64(),
+    "dec": pa.float64(),
+    "run": pa.int32(),
+    "camcol": pa.int32(),
+    "field": pa.int32(),
+}
+OPTIONAL = {
+    "rerun": pa.string(),
+    "thing_id": pa.int64(),
+    "ebv_sfd": pa.float64(),
+    "specz": pa.float64(),
+    **{f"{name}_{band}": pa.float64() for name in ("extinction", "psf_fwhm") for band in SDSS_BANDS},
+}
+DEFAULT_RERUN = "301"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A table whose known columns have Skymill's names and types, and what kind of catalogue it came from."""
+
+    path: Path
+    table: pa.Table
+    is_photoobj: bool
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def array(self, name: str) -> npt.NDArray[np.float64] | None:
+        """A numeric column as float64 with NaN for missing (null or -9999), or None where there is none."""
+        found = find_column(self.table, name)
+        if found is None:
+            return None
+        values = np.array(_cast(self.table[found], pa.float64(), found, self.path).fill_null(np.nan).to_numpy())
+        values[values == -9999] = np.nan
+        return values
+
+    def need(self, name: str) -> npt.NDArray[np.float64]:
+        """Like `array`, for a column that the work cannot do without."""
+        values = self.array(name)
+        if values is None:
+            raise IngestError(
+                f"{self.path}: expected a column {name}, found none; add it or drop the cut that needs it"
+            )
+        return values
+
+    def per_band(self, prefix: str) -> npt.NDArray[np.float64] | None:
+        """The columns ``{prefix}_{u..z}`` side by side: (object, ugriz), or None where one is missing."""
+        names = [f"{prefix}_{band}" for band in SDSS_BANDS]
+        if any(find_column(self.table, name) is None for name in names):
+            return None
+        return np.stack([self.need(name) for name in names], axis=1)
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Read and normalise a catalogue; IngestError for a missing column, a wrong type or an empty table."""
+    table = read_table(path)
+    names = {canonical(name) for name in table.column_names}
+    is_photoobj = {"objctype", "mode", "thingid", "petromagr"} <= names
+    table = _rename(table, path)
+    for name in REQUIRED:
+        if name not in table.column_names:
+            raise IngestError(f"{path}: expected a column {name}, got {', '.join(table.column_names[:12])}...; add it")
+    if table.num_rows == 0:
+        raise IngestError(f"{path}: the catalogue has no rows; expected at least one object")
+    for name, kind in (REQUIRED | OPTIONAL).items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, _cast(table[name], kind, name, path))
+    for name in REQUIRED:
+        if name not in ("ra", "dec") and table[name].null_count:
+            raise IngestError(f"{path}: column {name} has {table[name].null_count} missing values; drop those rows")
+    if "rerun" not in table.column_names:
+        table = table.append_column("rerun", pa.array([DEFAULT_RERUN] * table.num_rows))
+    return Catalog(path, table, is_photoobj)
+
+
+def _rename(table: pa.Table, path: Path) -> pa.Table:
+    known = {canonical(name): name for name in REQUIRED | OPTIONAL}
+    present = {canonical(name) for name in table.column_names}
+    if "specz" not in present:
+        known["redshift"] = "specz"
+    names = [known.get(canonical(name), name) for name in table.column_names]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        name = min(twice)
+        given = [old for old, new in zip(table.column_names, names, strict=True) if new == name]
+        raise IngestError(f"{path}: columns {' and '.join(given)} both mean {name}; keep one")
+    return table.rename_columns(names)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) -> pa.ChunkedArray:
+    if pa.types.is_integer(kind) and pa.types.is_floating(column.type):
+        raise IngestError(
+            f"{path}: column {name} holds floats, expected integers: a float rounds identifiers; export it anew"
+        )
+    try:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = pc.utf8_trim_whitespace(column)
+        return column.cast(kind)
+    except pa.ArrowException as err:
+        raise IngestError(f"{path}: column {name} cannot be read as {kind} ({' '.join(str(err).split())})") from err

@@ -1,0 +1,29 @@
+"""What a person sees of an ingest job: what the selection did, and how far the work is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .job import Prepared
+from .plan import Plan, ShardPlan
+
+
+def prepared_lines(work: Prepared) -> list[str]:
+    """One line a condition, then what is left."""
+    lines = [f"{work.catalog.path.name}: {work.rows_read} rows"]
+    lines += [f"  - {step.removed:6d}  {step.condition}" for step in work.steps]
+    fields = sum(len(shard.fields) for shard in work.plan.shards)
+    lines.append(f"  = {len(work.catalog):6d}  objects in {fields} fields, {len(work.plan.shards)} shards")
+    lines.append(f"  ebv_sfd: {work.reddening.source} ({work.reddening.law})")
+    return lines
+
+
+@contextmanager
+def progress(plan: Plan) -> Iterator[Callable[[ShardPlan], None]]:
+    """A live bar of fields on a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("fields"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("ingest", total=sum(len(shard.fields) for shard in plan.shards))
+        yield lambda shard: bar.advance(task, len(shard.fields))

@@ -1,0 +1,42 @@
+"""Columns of `samples.parquet`: found without regard to case or underscores, given as NumPy arrays."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .errors import DatasetError
+
+_EXACT_IN_FLOAT = 2**53
+
+
+def canonical(name: str) -> str:
+    """The form under which column names are compared: ``psfFWHM_u`` and ``psf_fwhm_u`` are one."""
+    return name.replace("_", "").casefold()
+
+
+def find_column(table: pa.Table, name: str) -> str | None:
+    """The table's own spelling of a column, or None."""
+    wanted = canonical(name)
+    return next((column for column in table.column_names if canonical(column) == wanted), None)
+
+
+def to_numpy(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
+    """A column as an array: floats with NaN for missing, int64, bool, or objects for text.
+
+    An integer column with missing values becomes float64 where that is exact, else DatasetError: an identifier must not
+    be rounded.
+    """
+    if pa.types.is_floating(column.type):
+        return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy())
+    if not pa.types.is_integer(column.type):
+        return np.asarray(column.to_numpy())
+    if column.null_count == 0:
+        return np.asarray(column.cast(pa.int64()).to_numpy())
+    largest = pc.max(pc.abs(column.cast(pa.int64()))).as_py() or 0
+    if largest >= _EXACT_IN_FLOAT:
+        raise DatasetError(
+            f"column {name}: {column.null_count} values are missing and others exceed 2**53: a float would round them; "
+            "read it from Dataset.samples"
+        )
+    return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy())
