@@ -71,7 +71,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Publish the manifest: the last act of making a dataset."""
         content = asdict(self)
-        content["digest"] = _digest(content)
+        content["digest"] = self.digest_of(content)
         with atomic_file(folder / MANIFEST) as file:
             file.write((json.dumps(content, indent=1) + "\n").encode())
 
@@ -86,18 +86,19 @@ class Manifest:
         except ValueError as err:
             raise DatasetError(f"{path}: not JSON ({err}); the file is damaged, ingest again") from err
         try:
-            return cls._parse(content)
+            return cls.check(content)
         except (KeyError, TypeError, AttributeError) as err:
             raise DatasetError(f"{path}: not a manifest of version {VERSION} ({err}); ingest again") from err
         except DatasetError as err:
             raise DatasetError(f"{path}: {err}") from None
 
     @classmethod
-    def _parse(cls, content: dict[str, Any]) -> Self:
+    def check(cls, content: dict[str, Any]) -> Self:
+        """Make a manifest of the content of `dataset.json`; DatasetError where it may not be trusted."""
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             found = f"{content['format']} {content['version']}"
             raise DatasetError(f"expected {FORMAT} {VERSION}, got {found}; use the Skymill that made it")
-        if content["digest"] != _digest(content):
+        if content["digest"] != cls.digest_of(content):
             raise DatasetError("its digest differs from its content; it was damaged or edited, ingest again")
         names = [entry["name"] for entry in content["shards"]]
         if bad := [name for name in names if not _SHARD_NAME.fullmatch(name)]:
@@ -110,8 +111,8 @@ class Manifest:
         content["image_shape"] = tuple(content["image_shape"])
         return cls(**content)
 
-
-def _digest(content: dict[str, Any]) -> str:
-    """SHA-256 of the canonical form: keys sorted, no blanks, without the digest itself."""
-    body = {name: value for name, value in content.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    @staticmethod
+    def digest_of(content: dict[str, Any]) -> str:
+        """SHA-256 of the canonical form: keys sorted, no blanks, without the digest itself."""
+        body = {name: value for name, value in content.items() if name != "digest"}
+        return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""Stamps against SWarp, against the native frame, and against the catalogue's fluxes."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv as pc
+import pytest
+
+from ingest.catalog import read_catalog
+from ingest.frames import Field, find_frame, read_frame
+from ingest.register import SIZE, affine_fits, resample, stamp_to_sky
+from ingest.stamps import cut_stamps
+
+Oracle = Callable[[Path, float, float, Path], tuple[np.ndarray, np.ndarray]]
+GALAXIES_94 = Field(94, 1, 12, "301")
+STARS_4510 = Field(4510, 4, 30, "301")
+CENTRE = slice(53 - 8, 53 + 9)
+
+
+def _stamp(frame: Any, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    out = np.empty((len(ra), SIZE, SIZE), dtype=np.float32)
+    resample(frame.image, *affine_fits(frame.wcs, ra, dec), out)
+    return out.astype(np.float64)
+
+
+def _centroid(stamp: np.ndarray) -> np.ndarray:
+    core = stamp[CENTRE, CENTRE]
+    y, x = np.mgrid[CENTRE, CENTRE]
+    return np.array([(core * y).sum(), (core * x).sum()]) / core.sum()
+
+
+def _assert_agrees(ours: np.ndarray, theirs: np.ndarray, covered: np.ndarray, sky_sigma: float) -> None:
+    """The issue's bounds: rms below 0.01 of the noise, flux within 8 px to 0.1 %, centroid to 0.005 px."""
+    np.testing.assert_array_equal(np.isfinite(ours), covered)
+    both = covered & np.isfinite(ours)
+    assert np.std((ours - theirs)[both]) < 0.01 * sky_sigma
+    if not both[CENTRE, CENTRE].all():
+        return
+    flux, expected = ours[CENTRE, CENTRE].sum(), theirs[CENTRE, CENTRE].sum()
+    # A flux below the noise of the 17 x 17 pixels is compared with that noise instead of with itself.
+    assert abs(flux - expected) < 1e-3 * max(abs(expected), 17 * sky_sigma)
+    if expected > 5 * 17 * sky_sigma:
+        np.testing.assert_allclose(_centroid(ours), _centroid(theirs), atol=0.005)
+
+
+def _compare(
+    root: Path, field: Field, ra: np.ndarray, dec: np.ndarray, swarp: Oracle, image_only: Any, scratch: Path
+) -> None:
+    stamps = cut_stamps(root, field, ra, dec)
+    for number, band in enumerate("ugriz"):
+        path = find_frame(root, field, band)
+        assert path is not None
+        image = image_only(path)
+        for n in range(len(ra)):
+            theirs, covered = swarp(image, ra[n], dec[n], scratch)
+            _assert_agrees(stamps.images[n, number].astype(float), theirs, covered, stamps.sky_sigma[n, number])
+
+
+def test_stamps_of_a_field_turned_by_34_degrees_equal_swarp(
+    small_field: Any, swarp: Oracle, image_only: Any, tmp_path: Path
+) -> None:
+    ra, dec = (np.array(small_field.table[name]) for name in ("ra", "dec"))
+    _compare(small_field.frames, Field(77, 3, 21, "301"), ra[:6], dec[:6], swarp, image_only, tmp_path)
+
+
+def test_a_stamp_that_leaves_its_frame_is_covered_where_swarp_has_weight(
+    small_field: Any, swarp: Oracle, image_only: Any, tmp_path: Path
+) -> None:
+    ra, dec = small_field.wcs["r"].wcs_pix2world([20.3, 330.2, 170.0], [150.1, 290.7, 10.0], 0)
+    _compare(small_field.frames, Field(77, 3, 21, "301"), ra, dec, swarp, image_only, tmp_path)
+
+
+def test_stamps_of_real_galaxies_equal_swarp(survey_data: Path, swarp: Oracle, image_only: Any, tmp_path: Path) -> None:
+    table = pc.read_csv(survey_data / "sdss/000094-1-0012/galaxies.csv")
+    bright = np.flatnonzero(np.array(table["petroMag_r"]) < 19)[::2]
+    partly = np.flatnonzero(np.array(table["objid"]) == 1237645876861338292)
+    chosen = np.concatenate([bright, partly])
+    ra, dec = (np.array(table[name])[chosen] for name in ("ra", "dec"))
+    _compare(survey_data / "sdss/000094-1-0012", GALAXIES_94, ra, dec, swarp, image_only, tmp_path)
+
+
+def test_stamps_of_real_stars_equal_swarp(survey_data: Path, swarp: Oracle, image_only: Any, tmp_path: Path) -> None:
+    root = survey_data / "sdss/004510-4-0030"
+    frame = read_frame(root / "frame-r-004510-4-0030.fits.bz2", STARS_4510, "r")
+    height, width = frame.image.shape
+    x, y = np.random.default_rng(1).uniform(90, [width - 90, height - 90], (6, 2)).T
+    ra, dec = frame.wcs.wcs_pix2world(x, y, 0)
+    _compare(root, STARS_4510, ra, dec, swarp, image_only, tmp_path)
+
+
+def test_the_affine_fit_equals_the_full_projection(small_field: Any) -> None:
+    ra, dec = (np.array(small_field.table[name]) for name in ("ra", "dec"))
+    wcs = small_field.wcs["g"]
+    centre, matrix = affine_fits(wcs, ra, dec)
+    corners = np.array([(-53.0, -53.0), (53.0, -53.0), (-53.0, 53.0), (53.0, 53.0)])
+    for dx, dy in corners:
+        x, y = wcs.wcs_world2pix(*stamp_to_sky(ra, dec, np.float64(dx), np.float64(dy)), 0)
+        fitted = centre + matrix @ np.array([dx, dy])
+        # Second-order terms of TAN over half a stamp (1e-4 rad) are 1e-8 of it, 5e-7 px; the issue saw 9e-9 px.
+        np.testing.assert_allclose(fitted, np.stack([x, y], axis=-1), atol=1e-6)
+
+
+def test_a_stamp_has_north_up_and_east_left(small_field: Any) -> None:
+    ra, dec = np.array([201.3]), np.array([41.7])
+    north = stamp_to_sky(ra, dec, np.float64(0), np.float64(10))
+    west = stamp_to_sky(ra, dec, np.float64(10), np.float64(0))
+    np.testing.assert_allclose(north, [[201.3], [41.7 + 3.96 / 3600]], atol=1e-10)
+    np.testing.assert_allclose(west[0], 201.3 - 3.96 / 3600 / np.cos(np.deg2rad(41.7)), rtol=1e-8)
+
+
+def _aperture_sum(image: np.ndarray, x: float, y: float, radius_px: float) -> float:
+    """Sum inside a circle, each pixel weighted by the part of it inside (a 40 x 40 sub-grid)."""
+    low_y, low_x = int(y - radius_px) - 1, int(x - radius_px) - 1
+    size = int(2 * radius_px) + 4
+    fine = (np.arange(size * 40) + 0.5) / 40 - 0.5
+    inside = (fine[:, None] + low_y - y) ** 2 + (fine[None, :] + low_x - x) ** 2 <= radius_px**2
+    weight = inside.reshape(size, 40, size, 40).mean(axis=(1, 3))
+    return float((image[low_y : low_y + size, low_x : low_x + size] * weight).sum())
+
+
+@pytest.fixture(scope="module")
+def field_94(survey_data: Path) -> Iterator[tuple[Any, Any]]:
+    catalog = read_catalog(survey_data / "sdss/000094-1-0012/photoObj-000094-1-0012.fits")
+    frame = read_frame(survey_data / "sdss/000094-1-0012/frame-r-000094-1-0012.fits.bz2", GALAXIES_94, "r")
+    return catalog, frame  # type: ignore[return-value]
+
+
+def test_isolated_galaxies_have_their_petrosian_flux(field_94: Any) -> None:
+    catalog, frame = field_94
+    objid = np.array(catalog.table["objid"])
+    for ending, petro_flux in ((788, 147.9), (742, 125.9), (633, 110.8), (770, 89.2), (774, 76.3)):
+        row = np.flatnonzero(objid == 1237645876861337000 + ending)
+        stamp = _stamp(frame, catalog.need("ra")[row], catalog.need("dec")[row])[0]
+        radius = 2 * catalog.need("petrotheta_r")[row][0] / 0.396
+        assert _aperture_sum(stamp, 53, 53, radius) == pytest.approx(petro_flux, rel=0.03)
+
+
+def test_every_bright_galaxy_has_the_flux_of_the_native_frame(field_94: Any, survey_data: Path) -> None:
+    catalog, frame = field_94
+    chosen = np.array(pc.read_csv(survey_data / "sdss/000094-1-0012/galaxies.csv")["objid"])
+    objid, magnitude = np.array(catalog.table["objid"]), catalog.need("petromag_r")
+    rows = np.flatnonzero(np.isin(objid, chosen) & (magnitude < 20))
+    assert len(rows) == 56
+    stamps = _stamp(frame, catalog.need("ra")[rows], catalog.need("dec")[rows])
+    centre, _ = affine_fits(frame.wcs, catalog.need("ra")[rows], catalog.need("dec")[rows])
+    for stamp, (x, y), theta in zip(stamps, centre, catalog.need("petrotheta_r")[rows], strict=True):
+        radius = min(2 * theta / 0.396, 50)
+        assert _aperture_sum(stamp, 53, 53, radius) == pytest.approx(
+            _aperture_sum(frame.image, x, y, radius), rel=0.005
+        )
+
+
+def test_a_frame_of_another_place_is_refused(field_copy: Any) -> None:
+    with pytest.raises(ValueError, match="another field"):
+        cut_stamps(field_copy.frames, Field(77, 3, 21, "301"), np.array([12.0]), np.array([-3.0]))
+
+
+def test_the_message_for_a_missing_frame_says_where_to_put_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape("frame-u-000077-3-0021.fits or .fits.bz2")):
+        cut_stamps(tmp_path, Field(77, 3, 21, "301"), np.array([12.0]), np.array([-3.0]))
