@@ -41,7 +41,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from .job import IngestConfig, prepare, write_dataset
-    from .report import prepared_lines, progress
+    from .report import bar, prepared_lines
     from .selection import SelectionConfig
 
     selection = SelectionConfig(
@@ -58,8 +58,8 @@ def _run(args: argparse.Namespace) -> int:
     )
     work = prepare(config)
     print("\n".join(prepared_lines(work)))
-    with progress(work.plan) as done:
-        dataset = write_dataset(config, work, done)
+    with bar("ingest", "fields") as advance:
+        dataset = write_dataset(config, work, advance)
     counts = dataset.manifest.counts
     print(f"{args.out}: {counts['samples']} samples, {counts['rejects']} rejects of {counts['objects']} objects")
     return 0
@@ -73,11 +73,12 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from rich.progress import track  # noqa: F401
-
+    from .report import bar
     from .simulate import SurveyConfig, simulate
 
-    simulate(SurveyConfig(galaxies=args.galaxies, seed=args.seed), args.out, None)
+    with bar("simulate", "frames") as advance:
+        survey = simulate(SurveyConfig(galaxies=args.galaxies, seed=args.seed), args.out, advance)
+    print(f"{args.out}: {survey.galaxies} galaxies in {survey.fields} fields; catalogue in {survey.catalog}")
     return 0
 
 

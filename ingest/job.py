@@ -84,21 +84,22 @@ def prepare(config: IngestConfig) -> Prepared:
     return Prepared(Catalog(catalog.path, table, catalog.is_photoobj), len(given), steps, dust, plan)
 
 
-def ingest(config: IngestConfig, done: Callable[[ShardPlan], None] = lambda shard: None) -> Dataset:
-    """Run the whole job; ``done`` hears of each finished shard. The dataset appears whole, or not at all."""
-    return write_dataset(config, prepare(config), done)
+def write_dataset(config: IngestConfig, work: Prepared, progress: Callable[[int, int], None]) -> Dataset:
+    """Cut the prepared catalogue into ``OUT.partial``, then rename it: the dataset appears whole, or not at all.
 
-
-def write_dataset(config: IngestConfig, work: Prepared, done: Callable[[ShardPlan], None]) -> Dataset:
-    """Cut the prepared catalogue into ``OUT.partial``, then rename it."""
+    ``progress`` hears (fields done, fields in all).
+    """
+    total = sum(len(shard.fields) for shard in work.plan.shards)
     partial = config.out.with_name(config.out.name + ".partial")
     _clear(partial)
     try:
         (partial / "shards").mkdir(parents=True)
         results: dict[int, ShardResult] = {}
+        done = 0
         for shard, result in _run_on_ray(config, work, partial):
             results[shard.number] = result
-            done(shard)
+            done += len(shard.fields)
+            progress(done, total)
         _publish(partial, work, [results[number] for number in sorted(results)])
         if config.out.is_dir():
             config.out.rmdir()  # empty: checked at the start, and rmdir refuses anything else

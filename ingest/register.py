@@ -18,8 +18,6 @@ SCALE_ARCSEC = 0.396
 
 Float64s = npt.NDArray[np.float64]
 
-_PI = np.pi
-
 
 def affine_fits(wcs: Any, ra_deg: Float64s, dec_deg: Float64s) -> tuple[Float64s, Float64s]:
     """Where each object lies in the frame, and how its stamp's axes do.
@@ -48,15 +46,25 @@ def stamp_to_sky(ra_deg: Float64s, dec_deg: Float64s, dx: Float64s, dy: Float64s
     return np.rad2deg(alpha) % 360, np.rad2deg(delta)
 
 
+# Tap k of the kernel lies at t = f + 2 - k from a position f past tap 2. Its weight sinc(t) sinc(t/3) is, but for
+# factors that all taps share, (-1)^k sin(pi t / 3) / t^2; the sine of the sum needs one sine and one cosine for all six.
+_TAP_SIN = np.array([(-1) ** k * np.sin(np.pi * (2 - k) / 3) for k in range(6)])
+_TAP_COS = np.array([(-1) ** k * np.cos(np.pi * (2 - k) / 3) for k in range(6)])
+
+
 @njit(cache=True, nogil=True)
 def _lanczos3(fraction: float, weights: Float64s) -> None:
     """Weights of the six samples at -2..3 around a position ``fraction`` past sample 0; they add up to 1."""
+    sine, cosine = np.sin(np.pi * fraction / 3), np.cos(np.pi * fraction / 3)
     total = 0.0
     for tap in range(6):
         t = fraction + 2.0 - tap
-        value = 1.0 if abs(t) < 1e-9 else 3.0 * np.sin(_PI * t) * np.sin(_PI * t / 3.0) / (_PI * _PI * t * t)
-        weights[tap] = value
-        total += value
+        if abs(t) < 1e-9:  # on a sample: the kernel is 1 there and 0 at the others
+            weights[:] = 0.0
+            weights[tap] = 1.0
+            return
+        weights[tap] = (sine * _TAP_COS[tap] + cosine * _TAP_SIN[tap]) / (t * t)
+        total += weights[tap]
     for tap in range(6):
         weights[tap] /= total
 

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .job import Prepared
-from .plan import Plan, ShardPlan
 
 
 def prepared_lines(work: Prepared) -> list[str]:
@@ -21,9 +20,9 @@ def prepared_lines(work: Prepared) -> list[str]:
 
 
 @contextmanager
-def progress(plan: Plan) -> Iterator[Callable[[ShardPlan], None]]:
-    """A live bar of fields on a terminal, nothing elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("fields"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("ingest", total=sum(len(shard.fields) for shard in plan.shards))
-        yield lambda shard: bar.advance(task, len(shard.fields))
+def bar(task: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A live bar on standard error that is told (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        number = progress.add_task(task, total=None)
+        yield lambda done, total: progress.update(number, completed=done, total=total)

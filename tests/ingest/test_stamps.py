@@ -11,7 +11,7 @@ import pytest
 
 from ingest.catalog import read_catalog
 from ingest.frames import Field, find_frame, read_frame
-from ingest.register import SIZE, affine_fits, resample, stamp_to_sky
+from ingest.register import SIZE, _lanczos3, affine_fits, resample, stamp_to_sky
 from ingest.stamps import cut_stamps
 
 Oracle = Callable[[Path, float, float, Path], tuple[np.ndarray, np.ndarray]]
@@ -101,6 +101,16 @@ def test_the_affine_fit_equals_the_full_projection(small_field: Any) -> None:
         fitted = centre + matrix @ np.array([dx, dy])
         # Second-order terms of TAN over half a stamp (1e-4 rad) are 1e-8 of it, 5e-7 px; the issue saw 9e-9 px.
         np.testing.assert_allclose(fitted, np.stack([x, y], axis=-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1e-12, 1e-7, 0.25, 0.5, 0.9, 1 - 1e-12])
+def test_the_kernel_is_lanczos_3(fraction: float) -> None:
+    weights = np.empty(6)
+    _lanczos3(fraction, weights)
+    t = fraction + 2 - np.arange(6)
+    expected = np.sinc(t) * np.sinc(t / 3)
+    # Near a sample, the other taps' weights are of the order of the distance, below the cut of 1e-9.
+    np.testing.assert_allclose(weights, expected / expected.sum(), atol=2e-9)
 
 
 def test_a_stamp_has_north_up_and_east_left(small_field: Any) -> None:
