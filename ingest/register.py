@@ -47,7 +47,7 @@ def stamp_to_sky(ra_deg: Float64s, dec_deg: Float64s, dx: Float64s, dy: Float64s
 
 
 # Tap k of the kernel lies at t = f + 2 - k from a position f past tap 2. Its weight sinc(t) sinc(t/3) is, but for
-# factors that all taps share, (-1)^k sin(pi t / 3) / t^2; the sine of the sum needs one sine and one cosine for all six.
+# factors that all taps share, (-1)^k sin(pi t / 3) / t^2; the sine of the sum needs one sine and one cosine for all.
 _TAP_SIN = np.array([(-1) ** k * np.sin(np.pi * (2 - k) / 3) for k in range(6)])
 _TAP_COS = np.array([(-1) ** k * np.cos(np.pi * (2 - k) / 3) for k in range(6)])
 
