@@ -109,13 +109,20 @@ def _rename(table: pa.Table, path: Path) -> pa.Table:
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) -> pa.ChunkedArray:
-    if pa.types.is_integer(kind) and pa.types.is_floating(column.type):
-        raise IngestError(
-            f"{path}: column {name} holds floats, expected integers: a float rounds identifiers; export it anew"
-        )
+    """Cast without loss: a float is taken for an integer only where it is one, below 2**53."""
     try:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             column = pc.utf8_trim_whitespace(column)
+        if pa.types.is_integer(kind) and pa.types.is_floating(column.type):
+            _check_exact(column, name, path)
         return column.cast(kind)
     except pa.ArrowException as err:
         raise IngestError(f"{path}: column {name} cannot be read as {kind} ({' '.join(str(err).split())})") from err
+
+
+def _check_exact(column: pa.ChunkedArray, name: str, path: Path) -> None:
+    values = np.asarray(column.drop_null().to_numpy())
+    if not ((values == np.floor(values)) & (np.abs(values) < 2**53)).all():
+        raise IngestError(
+            f"{path}: column {name} holds floats, expected integers: a float rounds identifiers; export it anew"
+        )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .errors import IngestError
 
 SUFFIXES = (".fits", ".fits.bz2")
-_SCALE_RANGE_ARCSEC = (0.2, 0.8)  # an SDSS pixel has 0.396
+_SCALE_RANGE_ARCSEC = (0.3, 0.5)  # an SDSS pixel has 0.396
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,6 +70,7 @@ def read_frame(path: Path, field: Field, band: str) -> Frame:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # RADECSYS, 'dd/mm/yy': old but harmless
             warnings.simplefilter("error", VerifyWarning)
+            warnings.filterwarnings("error", message=".*truncated")
             with fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False) as hdus:
                 return _parse(path, hdus, field, band)
     except IngestError:

@@ -167,6 +167,8 @@ def _attempt(plan: ShardPlan, labels: pa.Table, frames: Path, out: Path) -> Shar
         return make_shard(plan, labels, frames, out)
     except IngestError as err:
         return err
+    except OSError as err:
+        return IngestError(f"{out / plan.name}: {err}; see to the disk and start again")
 
 
 def _labels(work: Prepared, shard: ShardPlan) -> pa.Table:

@@ -157,3 +157,11 @@ def test_ebv_of_the_catalogue_wins_and_its_absence_is_an_error() -> None:
     np.testing.assert_array_equal(given.ebv_sfd, [0.1, np.nan])
     with pytest.raises(IngestError, match="no column ebv_sfd and no extinction"):
         reddening(None, None, "c.csv")
+
+
+def test_whole_numbers_that_became_floats_are_taken_where_that_is_exact(tmp_path: Path) -> None:
+    table = pa.table(COLUMNS | {"run": [94.0, 94.0], "thing_id": [7.0, None]})
+    catalog = read_catalog(_write(table, tmp_path / "c.parquet"))
+    assert (catalog.table["run"].to_pylist(), catalog.table["thing_id"].to_pylist()) == ([94, 94], [7, None])
+    with pytest.raises(IngestError, match="run holds floats"):
+        read_catalog(_write(pa.table(COLUMNS | {"run": [94.0, 94.5]}), tmp_path / "c.parquet"))
