@@ -1,0 +1,33 @@
+"""Random views of galaxies, in physical units: what may be drawn, the draw, and its rendering.
+
+Conventions, for all of the package:
+- images are (batch, band, y, x) in C order, north up and east left as `sharding` stores them; shifts and positions
+  are (y, x);
+- a pixel's centre has the whole number, the first one 0; the object is at pixel n // 2 of a side of n, (53, 53) of
+  107;
+- fluxes are nanomaggies per pixel, linear; noise is per pixel; E(B-V) is in magnitudes on the scale of Schlegel et
+  al. 1998;
+- PSF widths are FWHM = 2.3548 sigma of adaptive moments, in arcsec, as photoObj's PSF_FWHM;
+- NaN marks a pixel without data: it stays NaN wherever it is used (`apply`), and masks are true where data is bad;
+- an input is never written to.
+"""
+
+from .conditions import Conditions
+from .draws import ViewParameters, draw
+from .errors import AugmentError
+from .presets import PRESETS, BandLogNormal, Preset, preset
+from .reference import VIEW_PX, apply, views
+
+__all__ = [
+    "PRESETS",
+    "VIEW_PX",
+    "AugmentError",
+    "BandLogNormal",
+    "Conditions",
+    "Preset",
+    "ViewParameters",
+    "apply",
+    "draw",
+    "preset",
+    "views",
+]
