@@ -10,12 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .conditions import CATALOGUE_LAW, Conditions, photoobj_psf_fwhm
-from .geometry import Field, lay_out
+from .geometry import RERUN, Field, lay_out
 from .population import Galaxies
 from .scene import GALAXIES_PER_FIELD, Stream, Targets, conditions_of, draw_targets, stream
 from .spectra import BANDS, Array
 
-RERUN = "301"
 SKY_VERSION = 2
 SPECZ_ERROR = 1e-4  # of 1 + z: 30 km/s
 SMOOTH_BULGE_FRACTION = 0.5

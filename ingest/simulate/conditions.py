@@ -6,6 +6,7 @@ Sky and calibration are smooth functions along a strip, so that the rows which t
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def _adaptive_widths() -> tuple[Array, Array]:
     return knots, 2.0 * np.sqrt(2.0 * np.log(2.0)) * PIXEL_ARCSEC * np.array(sigmas)
 
 
-def moffat(fwhm_arcsec: float):  # type: ignore[no-untyped-def]  # GalSim publishes no types
+def moffat(fwhm_arcsec: float) -> Any:
     """The painted PSF as a GalSim profile of flux 1."""
     import galsim
 
@@ -114,7 +115,7 @@ def sky_dn(strip: Strip, band: str, strip_row: Array, column: Array) -> Array:
     camera, number = CAMERAS[strip], BANDS.index(band)
     level = camera.sky_nanomaggy_per_arcsec2[number] * PIXEL_ARCSEC**2 / camera.nanomaggy_per_dn[number]
     across = column / COLUMNS - 0.5
-    drift = 2e-3 * strip_row / FIELD_STEP_ROWS
+    drift = 2e-4 * strip_row / FIELD_STEP_ROWS
     return np.asarray(level * (1 + drift[:, None] + 4e-3 * across**2 - 1e-3 * across))
 
 

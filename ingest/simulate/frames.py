@@ -18,6 +18,7 @@ from .geometry import (
     COLUMNS,
     FIELD_STEP_ROWS,
     REFERENCE_PIXEL,
+    RERUN,
     ROW_SCALE_DEG,
     ROWS,
     Field,
@@ -26,7 +27,6 @@ from .geometry import (
 )
 from .spectra import BANDS
 
-RERUN = "301"
 ORIGIN = "SKYMILL practice survey"
 # Sky table: nodes every 8 pixels, placed as in real frames.
 SKY_NODES = (192, 256)  # (y, x)

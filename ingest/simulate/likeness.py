@@ -6,6 +6,7 @@ A comparison, for tests and a figure; nothing of the survey depends on it.
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -105,7 +106,7 @@ def write_figure(practice: Sample, real: Sample, path: Path) -> None:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
 
 
-def _colour_panel(axis, number: int, practice: Sample, real: Sample) -> None:  # type: ignore[no-untyped-def]  # matplotlib
+def _colour_panel(axis: Any, number: int, practice: Sample, real: Sample) -> None:
     edges = np.arange(0.01, 0.19, 0.02)
     centres = (edges[1:] + edges[:-1]) / 2
     for sample, colour in ((real, "tab:gray"), (practice, "tab:blue")):
@@ -115,13 +116,13 @@ def _colour_panel(axis, number: int, practice: Sample, real: Sample) -> None:  #
         axis.plot(centres, middle, color=colour, marker="o", markersize=3, label=f"{sample.name}: 16, 50, 84 %")
 
 
-def _distribution_panel(axis, label: str, bins: Array, practice: Array, real: Array) -> None:  # type: ignore[no-untyped-def]
+def _distribution_panel(axis: Any, label: str, bins: Array, practice: Array, real: Array) -> None:
     axis.hist(real, bins, density=True, color="tab:gray", alpha=0.5, label=f"SDSS, {len(real):,}")
     axis.hist(practice, bins, density=True, histtype="step", color="tab:blue", label=f"practice, {len(practice):,}")
     axis.set(xlabel=label, ylabel="density")
 
 
-def _skill_panel(axis, sample: Sample) -> None:  # type: ignore[no-untyped-def]  # matplotlib
+def _skill_panel(axis: Any, sample: Sample) -> None:
     skill = neighbour_skill(sample, standardised=True)
     axis.plot(sample.redshift, skill.predicted, ",", color="black")
     axis.plot([0, 0.25], [0, 0.25], color="tab:red", linewidth=0.8)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .conditions import PIXEL_ARCSEC, Conditions, moffat
-from .geometry import COLUMNS, FIELD_STEP_ROWS, ROWS, Field, field_centre, jacobian, pixel_of
+from .geometry import COLUMNS, FIELD_STEP_ROWS, ROWS, Field, jacobian, pixel_of
 from .population import Galaxies
 from .spectra import BANDS, Array
 
@@ -67,7 +67,7 @@ def _local_wcs(field: Field, band: str) -> Any:
     """GalSim's pixels to (east, north) [arcsec], the same all over a field."""
     import galsim
 
-    (east_x, east_y), (north_x, north_y) = jacobian(field_centre(field)[2], band) * 3600
+    (east_x, east_y), (north_x, north_y) = jacobian(field, band) * 3600
     return galsim.JacobianWCS(dudx=east_x, dudy=east_y, dvdx=north_x, dvdy=north_y)
 
 

@@ -67,7 +67,7 @@ class Galaxies:
 
 
 def draw_galaxies(number: int, r_limits: tuple[float, float], rng: np.random.Generator) -> Galaxies:
-    """Draw about `number` galaxies of true r within `r_limits`: exactly the survivors of `number` candidates."""
+    """Draw `number` candidates by luminosity and keep those with true r within `r_limits`: about every second."""
     redshift, abs_mag_r = _draw_luminosity(number, r_limits[1], rng)
     red = rng.random(number) < _red_fraction(abs_mag_r)
     type_index = np.where(

@@ -105,8 +105,8 @@ def draw_passers(seed: int, place: int, field: Field) -> Passers:
     """Draw the field's faint galaxies and stars, anywhere on its primary rows."""
     conditions = conditions_of(seed, place, field)
     rng = stream(seed, Stream.FAINT, place)
-    faint = draw_galaxies(2 * FAINT_GALAXIES_PER_FIELD, FAINT_LIMITS, rng)
-    faint = faint.take(np.arange(min(FAINT_GALAXIES_PER_FIELD, len(faint))))
+    faint = draw_galaxies(CANDIDATES_PER_GALAXY * FAINT_GALAXIES_PER_FIELD, FAINT_LIMITS, rng)
+    faint = faint.take(np.arange(FAINT_GALAXIES_PER_FIELD))
     faint_flux = flux_at_earth(faint.mag, np.full(len(faint), conditions.ebv_mag))
     faint_sky = sky_of(field, *_anywhere(len(faint), rng))
     rng = stream(seed, Stream.STARS, place)

@@ -48,7 +48,7 @@ def _responses() -> Array:
     response = np.array([np.interp(WAVELENGTH_A, f.wavelength, f.response, left=0, right=0) for f in filters])
     photons = response * WAVELENGTH_A  # detectors count photons
     flat_f_nu = SPEED_OF_LIGHT_A_PER_S / WAVELENGTH_A**2
-    return np.asarray(photons / (photons @ flat_f_nu)[:, None])
+    return np.asarray(photons / (photons * flat_f_nu).sum(axis=1, keepdims=True))
 
 
 def calzetti(wavelength_a: Array) -> Array:
@@ -72,7 +72,9 @@ def _magnitudes_at(redshift: float) -> Array:
     rest_a = WAVELENGTH_A / (1 + redshift)
     dimming = DUST_KNOTS[:, None] * calzetti(rest_a) * (np.log(10) / 2.5)
     f_lambda = np.exp(_ln_spectra(rest_a)[:, None] - dimming) / (1 + redshift)
-    return np.asarray(-2.5 * np.log10(f_lambda @ _responses().T) - AB_ZERO_POINT)
+    # Not a matrix product: BLAS may sum in another order with another number of threads, and the survey's bytes follow.
+    mean_f_nu = np.einsum("tdl,bl->tdb", f_lambda, _responses())
+    return np.asarray(-2.5 * np.log10(mean_f_nu) - AB_ZERO_POINT)
 
 
 @dataclass(frozen=True, slots=True)
