@@ -1,8 +1,10 @@
 """Small datasets for the tests of the trainer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,27 +14,61 @@ from sharding import Dataset, atomic_file
 from sharding.manifest import Manifest, ShardEntry
 from sharding.tarshard import Layout, ShardWriter
 from sharding.writer import file_entry, finish
+from trainer.__main__ import main
 
 BANDS = ("u", "g", "r", "i", "z")
-SIDE = 107
 SKY = 0.03  # nanomaggy / pixel
+# Options of a network and a batch that train in no time.
+SMALL = ["--depth", "10", "--width", "4", "--view-px", "16", "--batch", "32", "--batch-norm-groups", "1"]
 MakeSurvey = Callable[..., Dataset]
 
 
 @pytest.fixture
 def make_survey(tmp_path: Path) -> MakeSurvey:
-    """A function that writes a dataset of round galaxies, redder and smaller the farther, and opens it."""
+    """A function that writes a dataset of round galaxies and opens it; its arguments are those of `survey`."""
 
-    def make(samples: int, *, labelled: int | None = None, name: str = "survey") -> Dataset:
-        rng = np.random.default_rng(5)
-        redshift = rng.uniform(0.02, 0.3, samples)
-        flux = paint_fluxes(redshift, rng)
-        images = np.stack([paint(f, z, rng) for f, z in zip(flux, redshift, strict=True)])
-        redshift[samples if labelled is None else labelled :] = np.nan
-        write(tmp_path / name, images, columns(redshift, flux, rng))
-        return Dataset.open(tmp_path / name)
+    def make(samples: int, *, name: str = "survey", **how: Any) -> Dataset:
+        return survey(tmp_path / name, samples, **how)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def large_survey(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A dataset whose test split takes more than one batch to judge, the last one partial."""
+    return survey(tmp_path_factory.mktemp("large") / "survey", 1100, side_px=17)
+
+
+@pytest.fixture(scope="session")
+def pretrained(large_survey: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pre-training of two steps on `large_survey`."""
+    run = tmp_path_factory.mktemp("pretrained") / "run"
+    words = ["--data", str(large_survey.path), "--out", str(run), "--queue", "64", "--max-steps", "2", *SMALL]
+    assert main(["pretrain", *words]) == 0
+    return run
+
+
+def survey(
+    folder: Path,
+    samples: int,
+    *,
+    labelled: int | None = None,
+    side_px: int = 33,
+    rename: Mapping[str, str] = MappingProxyType({}),
+    change: Mapping[str, Any] = MappingProxyType({}),
+) -> Dataset:
+    """Write round galaxies, redder and smaller the farther, of which the first ``labelled`` (else all) have a redshift.
+
+    ``change`` sets whole columns, ``rename`` then gives columns another name.
+    """
+    rng = np.random.default_rng(5)
+    redshift = rng.uniform(0.02, 0.3, samples)
+    flux = paint_fluxes(redshift, rng)
+    images = np.stack([paint(f, z, side_px, rng) for f, z in zip(flux, redshift, strict=True)])
+    redshift[samples if labelled is None else labelled :] = np.nan
+    table = columns(redshift, flux, rng) | {name: np.full(samples, value) for name, value in change.items()}
+    write(folder, images, {rename.get(name, name): values for name, values in table.items()})
+    return Dataset.open(folder)
 
 
 def paint_fluxes(redshift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -41,12 +77,12 @@ def paint_fluxes(redshift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(60, 200, (len(redshift), 1)) * 10 ** (-0.4 * bluer)
 
 
-def paint(flux: np.ndarray, redshift: float, rng: np.random.Generator) -> np.ndarray:
+def paint(flux: np.ndarray, redshift: float, side_px: int, rng: np.random.Generator) -> np.ndarray:
     """One Gaussian galaxy on a noisy sky: float32 (band, y, x)."""
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+    y, x = np.mgrid[:side_px, :side_px] - side_px // 2
     sigma = 2.0 + 0.5 / redshift**0.5
     profile = np.exp(-(x**2 + y**2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
-    return (flux[:, None, None] * profile + rng.normal(0, SKY, (len(BANDS), SIDE, SIDE))).astype(np.float32)
+    return (flux[:, None, None] * profile + rng.normal(0, SKY, (len(BANDS), side_px, side_px))).astype(np.float32)
 
 
 def columns(redshift: np.ndarray, flux: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -58,7 +94,9 @@ def columns(redshift: np.ndarray, flux: np.ndarray, rng: np.random.Generator) ->
         "dec": rng.uniform(0, 1, samples),
         "ebv_sfd": rng.uniform(0.02, 0.08, samples),
         "specz": redshift,
+        "morphology": np.where(redshift > 0.15, "smooth", "spiral").astype(object),
     }
+    table["morphology"][::10] = None
     for number, band in enumerate(BANDS):
         table[f"modelMag_{band}"] = 22.5 - 2.5 * np.log10(flux[:, number])
         table[f"psf_fwhm_{band}"] = np.full(samples, 1.4)
@@ -71,7 +109,6 @@ def write(folder: Path, images: np.ndarray, labels: dict[str, np.ndarray]) -> No
     """Write one shard, the tables and the manifest."""
     (folder / "shards").mkdir(parents=True)
     path = folder / "shards" / "00000.tar"
-    writer: ShardWriter
     with atomic_file(path) as file:
         writer = ShardWriter(file, Layout(images.shape[1:], 512))
         keys = [str(objid) for objid in labels["objid"]]

@@ -1,0 +1,89 @@
+"""From indices to views: the order of the batches, the reader that runs ahead, the views of a sample."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from augment import preset
+from sharding import Dataset, Order, State
+from trainer.data import READ_AHEAD, Stamps, evaluation_batches, global_batches, read_ahead
+
+CPU = torch.device("cpu")
+
+
+def test_global_batches_are_the_orders_own_and_each_says_where_it_begins() -> None:
+    order = Order(np.arange(100, 123), seed=4)
+    state = State(4)
+    batches = global_batches(order, state, 8)
+    for _ in range(7):  # three epochs of two batches, then one more
+        expected, following = order.take(state, 8)
+        batch = next(batches)
+        assert np.array_equal(batch.indices, expected)
+        assert batch.following == following
+        assert np.array_equal(order.take(batch.state, 8)[0], expected)
+        assert (batch.state.epoch, batch.state.position) == (following.epoch, following.position - 8)
+        state = following
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 8, 9, 16])
+def test_evaluation_batches_hold_every_index_once_in_order(total: int) -> None:
+    batches = evaluation_batches(np.arange(total), 8)
+    assert np.array_equal(np.concatenate([np.arange(0), *batches]), np.arange(total))
+    assert all(0 < len(batch) <= 8 for batch in batches)
+
+
+def test_reading_ahead_is_map_and_no_further_ahead_than_it_says() -> None:
+    begun: list[int] = []
+
+    def work(job: int) -> int:
+        begun.append(job)
+        return job * job
+
+    with closing(read_ahead(work, range(20))) as results:
+        for taken in range(1, 11):
+            assert next(results) == (taken - 1) ** 2
+            time.sleep(0.01)  # time enough for the reader to overstep, if it does
+            assert len(begun) <= taken + READ_AHEAD
+        assert list(results) == [job * job for job in range(10, 20)]
+    assert begun == list(range(20))
+
+
+def test_an_error_of_the_reader_is_raised_in_its_place_and_the_thread_ends() -> None:
+    def work(job: int) -> int:
+        if job == 3:
+            raise KeyError(job)
+        return job
+
+    results = read_ahead(work, range(10))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError):
+        next(results)
+    assert not any(thread.name.startswith("reader") for thread in threading.enumerate())
+
+
+def test_a_view_depends_on_its_sample_alone(make_survey: Callable[..., Dataset]) -> None:
+    stamps = Stamps(make_survey(12), CPU)
+    place = {"seed": 1, "epoch": 2, "view": 1, "size_px": 32}
+    wanted = np.array([7, 3, 9])
+    views = stamps.view(stamps.read(wanted), preset("stein2021"), **place)
+    alone = stamps.view(stamps.read(np.array([9])), preset("stein2021"), **place)
+    assert torch.equal(views[2], alone[0])
+    stack = stamps.read(np.arange(12)).at(wanted)
+    assert torch.equal(stamps.view(stack, preset("stein2021"), **place), views)
+    other = stamps.view(stack, preset("stein2021"), **{**place, "view": 0})
+    assert not torch.allclose(other, views)
+
+
+def test_the_plain_view_is_the_dereddened_centre(make_survey: Callable[..., Dataset]) -> None:
+    dataset = make_survey(4, side_px=107)
+    stamps = Stamps(dataset, CPU)
+    plain = stamps.plain(stamps.read(np.arange(4)), 64)
+    # Schlafly and Finkbeiner's coefficients for ugriz (facts of the survey): flux * 10^(0.4 R E).
+    gain = 10 ** (0.4 * dataset.column("ebv_sfd")[:, None] * np.array([4.239, 3.303, 2.285, 1.698, 1.263]))
+    expected = dataset.images(np.arange(4))[:, :, 21:85, 21:85] * gain[:, :, None, None]
+    np.testing.assert_allclose(plain.numpy(), expected, rtol=1e-5, atol=1e-7)

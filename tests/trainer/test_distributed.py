@@ -1,0 +1,182 @@
+"""Two CPU ranks under torchrun: the run of one rank, a kill and a resume, errors told once."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sharding import Dataset
+from trainer.__main__ import main
+from trainer.checkpoint import Checkpoints
+from trainer.distributed import Ranks
+from trainer.errors import TrainerError
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
+SETTINGS = {
+    "depth": "10",
+    "width": "4",
+    "stretch": "asinh",
+    "preset": "none",
+    "view-px": "16",
+    "batch": "16",
+    "queue": "32",
+    "embedding": "16",
+    "key-momentum": "0.99",
+    "temperature": "0.2",
+    "batch-norm-groups": "2",
+    "max-steps": "40",
+    "checkpoint-every-steps": "10",
+    "log-every-steps": "1",
+}
+TIMEOUT_S = 120
+
+
+def pretrain(dataset: Dataset, out: Path) -> list[str]:
+    words = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+    return ["pretrain", "--data", str(dataset.path), "--out", str(out), *words]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
+    words = [*TORCHRUN, *command]
+    return subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def trace(out: Path) -> list[tuple[int, float, float]]:
+    if not (out / "metrics.jsonl").exists():
+        return []
+    whole = [line for line in (out / "metrics.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [(r["step"], r["loss"], r["accuracy"]) for r in map(json.loads, whole)]
+
+
+def kill_at(step: int, command: list[str], out: Path) -> None:
+    """Start a run and kill -9 it and its ranks once it has logged ``step``."""
+    process = subprocess.Popen(
+        [*TORCHRUN, *command], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while len(trace(out)) < step and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+    finally:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in (process.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's ranks in /proc")
+def test_two_ranks_learn_resume_bit_for_bit_after_kill_9_and_equal_one(
+    make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    dataset = make_survey(100)
+    whole, cut, single = (tmp_path / name for name in ("whole", "cut", "single"))
+    done = torchrun(pretrain(dataset, whole))
+    assert done.returncode == 0, done.stderr
+    losses = np.array([loss for _, loss, _ in trace(whole)])
+    # From step 2 on the queue holds real keys, and chance is log 33 = 3.5.
+    assert losses[-8:].mean() < 0.9 * losses[8:16].mean()
+
+    kill_at(23, pretrain(dataset, cut), cut)
+    newest = Checkpoints(cut / "checkpoints").newest()
+    assert newest is not None
+    assert 20 <= newest["step"] < 40  # killed on the way, not at the end
+    resumed = torchrun(pretrain(dataset, cut))
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"steps {newest['step']} to 40" in resumed.stdout
+    assert trace(cut) == trace(whole)
+    states = [Checkpoints(out / "checkpoints").newest() for out in (cut, whole)]
+    torch.testing.assert_close(states[0], states[1], rtol=0.0, atol=0.0)
+
+    # One rank: the same samples, views, statistics and queue. In fp32 the ranks' sums are rounded otherwise (6e-8
+    # each), and training makes that grow; the first steps show that it is the same run.
+    assert main(pretrain(dataset, single)) == 0
+    one, two = ([loss for _, loss, _ in trace(out)] for out in (single, whole))
+    np.testing.assert_allclose(one[:3], two[:3], rtol=1e-4)
+    np.testing.assert_allclose(one, two, rtol=0.05)
+
+
+RANK = """
+import sys, torch
+from trainer.distributed import joined
+from trainer.errors import TrainerError
+try:
+    with joined() as ranks:
+        with ranks.together():
+            if ranks.rank == 1 and sys.argv[1] == "begin":
+                raise TrainerError("shard 7 is damaged")
+        if ranks.rank == 1:
+            raise TrainerError("shard 9 is damaged")
+        ranks.mean(torch.zeros(1))
+except TrainerError as err:
+    print(err)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("begin", ["shard 7 is damaged\n", ""]),  # where all ranks meet, the first one speaks for all
+        ("midway", ["rank 0: another rank ended; its error says why\n", "shard 9 is damaged\n"]),
+    ],
+)
+def test_an_error_of_one_rank_ends_all_with_one_reason(when: str, told: list[str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = environment() | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, when],
+            env=group | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [rank.communicate(timeout=TIMEOUT_S) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    assert [out for out, _ in said] == told
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert not any("Traceback" in err for _, err in said)
+
+
+@pytest.mark.parametrize(("total", "size"), [(7, 2), (8, 2), (1, 4), (9, 4), (0, 2)])
+def test_spread_rows_come_back_whole_and_in_order(total: int, size: int) -> None:
+    ranks = [Ranks(rank, size, torch.device("cpu")) for rank in range(size)]
+    parts = [torch.from_numpy(rank.spread(total)) for rank in ranks]
+    assert len({len(part) for part in parts}) == 1  # collectives need equal shapes
+    stacked = torch.stack(parts)
+
+    class Joined(Ranks):
+        def gather(self, part: torch.Tensor) -> torch.Tensor:
+            return stacked
+
+    assert Joined(0, size, torch.device("cpu")).collect(parts[0], total).tolist() == list(range(total))
+
+
+def test_what_ranks_cannot_share_is_refused() -> None:
+    ranks = Ranks(1, 3, torch.device("cpu"))
+    assert ranks.share(12) == slice(4, 8)
+    with pytest.raises(TrainerError, match="--batch: expected a multiple of the 3 ranks, got 16"):
+        ranks.share(16)
+    with pytest.raises(TrainerError, match="--batch-norm-groups: expected a multiple of the 3 ranks, got 8"):
+        ranks.divide(8, "--batch-norm-groups")

@@ -1,0 +1,155 @@
+"""Pre-training in one process: it learns, resumes bit for bit, never sees the test split, refuses another run."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from sharding import Dataset
+from trainer.checkpoint import Checkpoints
+from trainer.config import EncoderConfig, PretrainConfig
+from trainer.distributed import Ranks
+from trainer.errors import TrainerError
+from trainer.inference import load_run
+from trainer.pretrain import Pretraining, pretrain
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+CONFIG = PretrainConfig(
+    encoder=EncoderConfig(depth=10, width=2, stretch="asinh"),
+    view_px=16,
+    batch=8,
+    epochs=50,
+    max_steps=12,
+    queue=16,
+    embedding=16,
+    key_momentum=0.9,
+    batch_norm_groups=2,
+    checkpoint_every_steps=5,
+    log_every_steps=1,
+)
+
+
+def train(config: PretrainConfig, dataset: Dataset, out: Path) -> None:
+    pretrain(config, dataset, out, ranks=ALONE, console=Console(file=io.StringIO()))
+
+
+def trace(run: Path) -> list[tuple[int, int, float, float]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(r["step"], r["epoch"], r["loss"], r["accuracy"]) for r in records]
+
+
+class Stopped(Exception):
+    """The power goes."""
+
+
+def test_the_loss_falls_and_instances_are_told_apart(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
+    encoder = replace(CONFIG.encoder, width=4)
+    learning = replace(CONFIG, encoder=encoder, batch=16, queue=32, key_momentum=0.99, temperature=0.2)
+    train(replace(learning, preset="none", max_steps=60), make_survey(100), tmp_path / "run")
+    _, _, loss, accuracy = np.array(trace(tmp_path / "run")).T
+    # From step 2 on the queue holds real keys: chance is a loss of log 33 = 3.5 and an accuracy of 1 / 33.
+    early, late = slice(10, 20), slice(50, 60)
+    assert loss[early].mean() > 2.5
+    assert loss[late].mean() < 0.85 * loss[early].mean()
+    assert accuracy[late].mean() > 1.5 * accuracy[early].mean()
+
+
+@pytest.mark.parametrize("stop", [3, 7])  # checkpoints are at 5 and 10; an epoch has 3 steps
+def test_a_killed_run_resumes_bit_for_bit(
+    stop: int, make_survey: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_survey(40)
+    train(CONFIG, dataset, tmp_path / "whole")
+    learn = Pretraining.learn
+
+    def dying(self: Pretraining, *args: object) -> float:
+        if self.step == stop:
+            raise Stopped
+        return learn(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "learn", dying)
+        with pytest.raises(Stopped):
+            train(CONFIG, dataset, tmp_path / "cut")
+    assert len(trace(tmp_path / "cut")) == stop
+    train(CONFIG, dataset, tmp_path / "cut")
+    assert trace(tmp_path / "cut") == trace(tmp_path / "whole")
+    states = [Checkpoints(tmp_path / name / "checkpoints").newest() for name in ("cut", "whole")]
+    torch.testing.assert_close(states[0], states[1], rtol=0.0, atol=0.0)
+
+
+def test_a_finished_run_is_left_as_it_is(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
+    dataset = make_survey(40)
+    train(CONFIG, dataset, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    train(CONFIG, dataset, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_lines_of_several_steps_are_the_means_of_their_steps(
+    make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    dataset = make_survey(40)
+    train(CONFIG, dataset, tmp_path / "each")
+    train(replace(CONFIG, log_every_steps=4), dataset, tmp_path / "some")
+    loss = [loss for _, _, loss, _ in trace(tmp_path / "each")]
+    ends = [4, 5, 8, 10, 12]  # every fourth step and every checkpoint
+    means = [np.mean(loss[first:last]) for first, last in zip([0, *ends], ends, strict=False)]
+    some = trace(tmp_path / "some")
+    assert [step for step, *_ in some] == ends
+    assert [loss for _, _, loss, _ in some] == pytest.approx(means, rel=1e-12)
+
+
+def test_the_test_split_is_never_read(
+    make_survey: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_survey(40)
+    read: set[int] = set()
+    images = Dataset.images
+    monkeypatch.setattr(
+        Dataset, "images", lambda self, indices: (read.update(np.asarray(indices).tolist()), images(self, indices))[1]
+    )
+    train(CONFIG, dataset, tmp_path / "run")
+    learnt = set(dataset.split("train").tolist()) | set(dataset.split("validation").tolist())
+    assert read <= learnt
+    assert len(read) > 0.8 * len(learnt)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_keeps_its_weights_in_fp32(
+    precision: str, make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, precision=precision, max_steps=3)
+    train(config, make_survey(40), tmp_path / "run")
+    assert all(np.isfinite(loss) for _, _, loss, _ in trace(tmp_path / "run"))
+    network, _ = load_run(tmp_path / "run")
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_other_settings_another_dataset_and_no_run_are_refused(
+    make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    dataset, run = make_survey(40), tmp_path / "run"
+    train(CONFIG, dataset, run)
+    with pytest.raises(TrainerError, match=r"run: holds another run \(--lr is 0\.03 there, 0\.3 here\); resume it"):
+        train(replace(CONFIG, lr=0.3), dataset, run)
+    with pytest.raises(TrainerError, match=r"its dataset has digest [0-9a-f]{12}, this one [0-9a-f]{12}"):
+        train(CONFIG, make_survey(41, name="other"), run)
+    (run / "config.json").write_text("{")
+    with pytest.raises(TrainerError, match=r"config\.json: damaged"):
+        train(CONFIG, dataset, run)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_its_checkpoint(
+    make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, lr=1e30, log_every_steps=100)
+    with pytest.raises(TrainerError, match=r"step 5: expected finite values, got loss nan.*lower --lr"):
+        train(config, make_survey(40), tmp_path / "run")
+    assert Checkpoints(tmp_path / "run" / "checkpoints").newest() is None

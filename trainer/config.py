@@ -1,0 +1,204 @@
+"""What a run is made of: frozen settings, checked when they are made; the same in memory, as JSON and as options.
+
+The defaults are those of Hayat et al. 2021 (ApJL 911 L33) and, where that paper says nothing, of MoCo v2 (He et al.
+2020, Chen et al. 2020). `settings` turns these classes into command-line options; nothing here knows files or devices.
+"""
+
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from .errors import TrainerError
+
+Depth = Literal[10, 18, 34, 50, 101]
+Stretch = Literal["none", "asinh"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Task = Literal["photoz", "morphology"]
+
+Config = TypeVar("Config", bound="EncoderConfig | PretrainConfig | FinetuneConfig")
+
+
+def about(text: str, *, fixed: bool = True) -> dict[str, Any]:
+    """What a field's metadata says: its help text, and whether it must stay the same when a run resumes."""
+    return {"help": text, "fixed": fixed}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """The network between an image and its features."""
+
+    depth: Depth = field(default=50, metadata=about("layers: 10, 18 and 34 have basic blocks, 50 and 101 bottlenecks"))
+    width: int = field(default=64, metadata=about("channels of the stem; 64 is ResNet's own"))
+    stretch: Stretch = field(
+        default="none", metadata=about("how flux is fed: none is linear, as published; asinh is in units of the noise")
+    )
+
+    def __post_init__(self) -> None:
+        _need(self.width >= 1, "--width", "at least 1", self.width)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """MoCo v2 pre-training."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    preset: str = field(default="hayat2021", metadata=about("augmentation preset"))
+    view_px: int = field(default=64, metadata=about("side of a view [pixel]"))
+    batch: int = field(default=256, metadata=about("galaxies in a global batch, all ranks together"))
+    epochs: int = field(default=100, metadata=about("passes over the galaxies; the schedule ends there"))
+    max_steps: int | None = field(
+        default=None, metadata=about("end, schedule included, after this many steps if that is sooner")
+    )
+    queue: int = field(default=65536, metadata=about("negatives, a multiple of the batch"))
+    embedding: int = field(default=128, metadata=about("dimension in which views are compared"))
+    temperature: float = field(default=0.1, metadata=about("of the softmax over the similarities"))
+    key_momentum: float = field(default=0.999, metadata=about("share of itself that the key encoder keeps in a step"))
+    lr: float = field(default=0.03, metadata=about("peak learning rate"))
+    sgd_momentum: float = field(default=0.9, metadata=about("of the optimiser"))
+    weight_decay: float = field(default=1e-4, metadata=about("of the optimiser"))
+    warmup_steps: int = field(
+        default=0, metadata=about("steps over which the learning rate rises linearly to its peak")
+    )
+    batch_norm_groups: int = field(
+        default=8, metadata=about("parts of the global batch with batch statistics of their own")
+    )
+    precision: Precision = field(default="fp32", metadata=about("of the encoder's arithmetic; the loss is always fp32"))
+    seed: int = field(default=0, metadata=about("of the weights, the order and the views"))
+    checkpoint_every_steps: int = field(
+        default=1000, metadata=about("steps between checkpoints; one is written at the end too", fixed=False)
+    )
+    log_every_steps: int = field(
+        default=10, metadata=about("steps whose mean makes one line of metrics.jsonl", fixed=False)
+    )
+
+    def __post_init__(self) -> None:
+        _need(self.view_px >= 1, "--view-px", "at least 1", self.view_px)
+        _need(self.batch >= 2, "--batch", "at least 2", self.batch)
+        _need(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
+        _need(self.max_steps is None or self.max_steps >= 1, "--max-steps", "at least 1", self.max_steps)
+        _need(self.queue >= self.batch, "--queue", f"at least the batch ({self.batch})", self.queue)
+        _need(self.queue % self.batch == 0, "--queue", f"a multiple of the batch ({self.batch})", self.queue)
+        _need(self.embedding >= 1, "--embedding", "at least 1", self.embedding)
+        _need(self.temperature > 0, "--temperature", "more than 0", self.temperature)
+        _need(0 <= self.key_momentum <= 1, "--key-momentum", "0 to 1", self.key_momentum)
+        _need(self.warmup_steps >= 0, "--warmup-steps", "at least 0", self.warmup_steps)
+        _check_optimiser(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinetuneConfig:
+    """Training on labels: from a pre-trained encoder, from a frozen one, or from scratch."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    task: Task = field(default="photoz", metadata=about("what is learnt: a redshift, or a class"))
+    label: str | None = field(
+        default=None, metadata=about("column with the labels; else specz for photoz, morphology for morphology")
+    )
+    label_fraction: float = field(
+        default=1.0, metadata=about("share of the labelled training galaxies; smaller shares lie within larger ones")
+    )
+    bins: int = field(default=180, metadata=about("redshift bins (photoz)"))
+    freeze: bool = field(
+        default=False, metadata=about("linear probe: train the head alone, on the encoder's features of plain views")
+    )
+    preset: str = field(default="hayat2021", metadata=about("augmentation preset in training (a probe has none)"))
+    view_px: int = field(default=64, metadata=about("side of a view [pixel]"))
+    batch: int = field(default=256, metadata=about("galaxies in a global batch, all ranks together"))
+    epochs: int = field(
+        default=100,
+        metadata=about("passes over the labelled galaxies; the learning rate falls tenfold at 60 % and 90 %"),
+    )
+    lr: float = field(default=0.004, metadata=about("learning rate at the start"))
+    head_lr: float | None = field(default=None, metadata=about("learning rate of the head, if another"))
+    sgd_momentum: float = field(default=0.9, metadata=about("of the optimiser"))
+    weight_decay: float = field(default=0.0, metadata=about("of the optimiser"))
+    batch_norm_groups: int = field(
+        default=8, metadata=about("parts of the global batch with batch statistics of their own")
+    )
+    precision: Precision = field(default="fp32", metadata=about("of the encoder's arithmetic; the loss is always fp32"))
+    seed: int = field(default=0, metadata=about("of the weights, the order, the views and the choice of labels"))
+    log_every_steps: int = field(
+        default=10, metadata=about("steps whose mean makes one line of metrics.jsonl", fixed=False)
+    )
+
+    def __post_init__(self) -> None:
+        _need(0 < self.label_fraction <= 1, "--label-fraction", "more than 0, at most 1", self.label_fraction)
+        _need(self.bins >= 2, "--bins", "at least 2", self.bins)
+        _need(self.view_px >= 1, "--view-px", "at least 1", self.view_px)
+        _need(self.batch >= 2, "--batch", "at least 2", self.batch)
+        _need(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
+        _need(self.head_lr is None or self.head_lr > 0, "--head-lr", "more than 0", self.head_lr)
+        _check_optimiser(self)
+
+    @property
+    def label_column(self) -> str:
+        """The column that holds the labels."""
+        return self.label or {"photoz": "specz", "morphology": "morphology"}[self.task]
+
+
+def to_json(config: EncoderConfig | PretrainConfig | FinetuneConfig) -> dict[str, Any]:
+    """The settings as plain values, ready for JSON."""
+    return asdict(config)
+
+
+def from_json(kind: type[Config], content: Mapping[str, Any]) -> Config:
+    """The inverse of `to_json`; TrainerError where a setting is unknown or out of range."""
+    names = {item.name for item in fields(kind)}
+    if unknown := sorted(set(content) - names):
+        raise TrainerError(f"settings: {unknown[0]} is no setting of {kind.__name__}; use the Skymill that wrote it")
+    _check_types(kind, content)
+    values = dict(content)
+    if "encoder" in names and "encoder" in values:
+        values["encoder"] = from_json(EncoderConfig, values["encoder"])
+    return kind(**values)
+
+
+def differing(
+    old: Mapping[str, Any], new: Mapping[str, Any], kind: type[EncoderConfig | PretrainConfig | FinetuneConfig]
+) -> list[str]:
+    """The settings that a resuming run may not change and that differ between two `to_json`, as text."""
+    found = []
+    for item in fields(kind):
+        before, after = old.get(item.name), new.get(item.name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differing(before, after, EncoderConfig)
+        elif before != after and item.metadata.get("fixed", True):
+            found.append(f"{option(item.name)} is {before} there, {after} here")
+    return found
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_optimiser(config: PretrainConfig | FinetuneConfig) -> None:
+    _need(config.lr > 0, "--lr", "more than 0", config.lr)
+    _need(0 <= config.sgd_momentum < 1, "--sgd-momentum", "0 to less than 1", config.sgd_momentum)
+    _need(config.weight_decay >= 0, "--weight-decay", "at least 0", config.weight_decay)
+    _need(config.batch_norm_groups >= 1, "--batch-norm-groups", "at least 1", config.batch_norm_groups)
+    smallest = config.batch // config.batch_norm_groups
+    wholly = config.batch % config.batch_norm_groups == 0 and smallest >= 2
+    _need(wholly, "--batch-norm-groups", f"to cut the batch ({config.batch}) in equal parts of 2 or more",
+          config.batch_norm_groups)  # fmt: skip
+
+
+def _need(holds: bool, where: str, expected: str, got: object) -> None:
+    if not holds:
+        raise TrainerError(f"{where}: expected {expected}, got {got}")
+
+
+def _check_types(kind: type[Config], values: Mapping[str, Any]) -> None:
+    """What comes from a file or a command line: literals hold one of their values, numbers are numbers."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        hint = hints[name]
+        if get_origin(hint) is Literal:
+            choices = get_args(hint)
+            _need(value in choices, option(name), f"one of {', '.join(map(str, choices))}", value)
+        elif not is_dataclass(hint):
+            kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+            accepted = (*kinds, int) if float in kinds else kinds
+            right = isinstance(value, accepted) and (bool in kinds or not isinstance(value, bool))
+            _need(right, option(name), " or ".join(kind.__name__ for kind in kinds), value)

@@ -1,0 +1,151 @@
+"""One process or many: who this process is, and the few things that ranks do together.
+
+Under torchrun the ranks form a process group (nccl where each has a GPU, else gloo); without it there is one rank and
+nothing is sent. Every collective of the trainer is here.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .errors import USER_ERRORS, TrainerError
+
+# How gloo and nccl say that a peer has gone; the peer has printed the reason.
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among its peers."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank is the one that writes and speaks."""
+        return self.rank == 0
+
+    def divide(self, number: int, what: str) -> int:
+        """Each rank's part of a number that all must share evenly."""
+        if number % self.size:
+            raise TrainerError(f"{what}: expected a multiple of the {self.size} ranks, got {number}")
+        return number // self.size
+
+    def share(self, batch: int) -> slice:
+        """This rank's part of a global batch: as many for each, in order."""
+        each = self.divide(batch, "--batch")
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def describe(self) -> str:
+        """How many ranks there are, on what."""
+        return f"{self.size} rank{'s' if self.size > 1 else ''} on {self.device.type}"
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The parts of all ranks, equal in shape, stacked in the order of the ranks: (rank, ...)."""
+        if self.size == 1:
+            return part[None]
+        parts = [torch.empty_like(part) for _ in range(self.size)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.stack(parts)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over the ranks."""
+        return self.gather(value).mean(dim=0)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """A module whose gradients are the mean over the ranks."""
+        return module if self.size == 1 else DistributedDataParallel(module)
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Make the running statistics of a module the mean over the ranks: `wrap` alone would keep the first rank's."""
+        running = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        if self.size == 1 or not running:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in running])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = torch.split(flat, [buffer.numel() for buffer in running])
+        for buffer, mean in zip(running, parts, strict=True):
+            buffer.copy_(mean.view_as(buffer))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that all ranks pass, or none: a user's error on any of them ends them all, and is told once."""
+        own = ""
+        try:
+            yield
+        except USER_ERRORS as err:
+            if self.size == 1:
+                raise
+            own = str(err)
+        if self.size == 1:
+            return
+        errors = [""] * self.size
+        dist.all_gather_object(errors, own)
+        if found := next(filter(None, errors), None):
+            self.fail(found)
+
+    def fail(self, reason: str) -> NoReturn:
+        """End on a user's error that every rank has met: the first raises it, the others follow it in silence."""
+        if self.first:
+            raise TrainerError(reason)
+        with suppress(RuntimeError):  # returns when the first has spoken and gone; ending earlier would end it too
+            dist.barrier()
+        sys.exit(2)
+
+    def agree(self, value: int, what: str) -> None:
+        """Refuse to go on where the ranks hold different values."""
+        values = self.gather(torch.tensor([value], device=self.device)).flatten().tolist()
+        if len(set(values)) > 1:
+            self.fail(f"{what}: expected one value on all ranks, got {values}")
+
+    def spread(self, total: int) -> npt.NDArray[np.int64]:
+        """Which of ``total`` rows this rank works on: as many for each rank, so that some come twice."""
+        each = -(-total // self.size)
+        return np.minimum(self.rank + self.size * np.arange(each), total - 1)
+
+    def collect(self, part: Tensor, total: int) -> Tensor:
+        """All ``total`` rows in order, from every rank's rows of `spread`."""
+        return self.gather(part).transpose(0, 1).flatten(0, 1)[:total]
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Join the ranks that torchrun started, or be the only one; leave them at the end of the block."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks(0, 1, _device(0))
+        return
+    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), size, device)
+    except RuntimeError as err:
+        if any(text in str(err) for text in PEER_LOST):
+            raise TrainerError(f"rank {dist.get_rank()}: another rank ended; its error says why") from err
+        raise
+    dist.destroy_process_group()
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise TrainerError(
+            f"rank {local_rank} of this machine: expected a GPU for each rank, got {torch.cuda.device_count()}; "
+            "start as many ranks as GPUs, or hide them with CUDA_VISIBLE_DEVICES="
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)

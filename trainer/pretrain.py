@@ -1,0 +1,209 @@
+"""`python -m trainer pretrain`: MoCo v2 on the images of a dataset, in one process or under torchrun.
+
+Everything random is a function of (seed, epoch, sample), so a run that is killed goes on from its checkpoint as if
+nothing had happened; on another number of ranks it goes on too, the same up to rounding. The galaxies of the test split
+are left out, so nothing has seen what is judged later. The last partial batch of an epoch is dropped.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from rich.console import Console
+from torch import Tensor
+
+from augment import preset
+from sharding import Dataset, Order, State
+
+from .config import PretrainConfig
+from .data import Batch, Stack, Stamps, global_batches, read_ahead
+from .distributed import Ranks, joined
+from .meter import Meter
+from .moco import MoCo, info_nce, key_permutation, normalise
+from .precision import Arithmetic
+from .resnet import describe, set_batch_norm_groups
+from .runfolder import RunFolder, RunInfo
+from .runlog import Record, RunLog
+from .schedule import cosine
+from .settings import add_settings, config_from
+
+QUERY, KEY = 0, 1  # numbers of the two views
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--data", type=Path, required=True, help="dataset to learn from; its labels are not used")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint"
+    )
+    add_settings(parser, PretrainConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the end of the schedule."""
+    config = config_from(args, PretrainConfig)
+    with joined() as ranks:
+        with ranks.together():
+            dataset = Dataset.open(args.data)
+        pretrain(config, dataset, args.out, ranks=ranks, console=Console())
+    return 0
+
+
+def pretrain(config: PretrainConfig, dataset: Dataset, out: Path, *, ranks: Ranks, console: Console) -> None:
+    """Train in the folder ``out``, from its newest checkpoint if there is one; TrainerError where it is another's."""
+    folder = RunFolder(out)
+    info = RunInfo(kind="pretrain", config=config, dataset=dataset.digest, bands=dataset.bands)
+    with ranks.together():
+        training = Pretraining(config, dataset, ranks)
+        if checkpoint := folder.enter(info):
+            training.load_state_dict(checkpoint)
+    ranks.agree(training.step, f"{out}: step to begin from")
+    if ranks.first:
+        folder.publish(info)
+    with RunLog(out, from_step=training.step, console=console) if ranks.first else nullcontext() as log:
+        if log:
+            log.say(training.opening())
+        for record in training.records():
+            if log:
+                log.record(record, line(record, training.total_steps))
+            if log and training.at_checkpoint:
+                folder.checkpoints.save(training.step, training.state_dict())
+        if log:
+            log.say(f"{out}: pre-trained, {training.step} steps")
+
+
+def line(record: Record, total_steps: int) -> str:
+    """A record as a person reads it."""
+    return (
+        f"step {record['step']}/{total_steps}  epoch {record['epoch']}  loss {record['loss']:.4f}  "
+        f"accuracy {record['accuracy']:.3f}  lr {record['lr']:.4f}  {record['images_per_s']:.0f} images/s  "
+        f"waiting for data {record['wait_share']:.1%}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """This rank's part of a global batch, read: the stamps of its queries and of the keys it encodes."""
+
+    batch: Batch
+    queries: Stack
+    keys: Stack
+    permutation: Int[Tensor, " G"]  # the place in the batch of each key, in the order in which they are encoded
+
+
+class Pretraining:
+    """The network, its optimiser and how far they are."""
+
+    def __init__(self, config: PretrainConfig, dataset: Dataset, ranks: Ranks) -> None:
+        self.config, self.ranks = config, ranks
+        self.stamps = Stamps(dataset, ranks.device)
+        self.preset = preset(config.preset)
+        self.order = Order(np.union1d(dataset.split("train"), dataset.split("validation")), config.seed)
+        steps = config.epochs * self.order.batches_per_epoch(config.batch)
+        self.total_steps = min(steps, config.max_steps or steps)
+        self.step = 0
+        self.state = State(config.seed)
+        self.moco = self._network(len(dataset.bands)).to(ranks.device)
+        self.optimiser = torch.optim.SGD(
+            self.moco.encoder_q.parameters(), config.lr, config.sgd_momentum, weight_decay=config.weight_decay
+        )
+        self.arithmetic = Arithmetic(config.precision, ranks.device)
+        self._query = ranks.wrap(self.moco.encoder_q)
+
+    def _network(self, bands: int) -> MoCo:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            moco = MoCo(self.config, bands)
+        moco.set_scale(self.stamps.noise)
+        set_batch_norm_groups(moco, self.ranks.divide(self.config.batch_norm_groups, "--batch-norm-groups"))
+        return moco
+
+    def opening(self) -> str:
+        """What is about to happen, in a line."""
+        return (
+            f"pretrain: {describe(self.moco.encoder_q)} on {len(self.order.members):,} galaxies, "
+            f"{self.ranks.describe()}, steps {self.step} to {self.total_steps}"
+        )
+
+    @property
+    def at_checkpoint(self) -> bool:
+        """Whether a checkpoint is due after the step just made."""
+        return self.step % self.config.checkpoint_every_steps == 0 or self.step == self.total_steps
+
+    def records(self) -> Iterator[Record]:
+        """Train to the end; gives a record every so many steps, and at each checkpoint. All ranks go in step."""
+        meter = Meter(self.ranks)
+        batches = global_batches(self.order, self.state, self.config.batch)
+        with closing(read_ahead(self.read, batches)) as pairs:
+            while self.step < self.total_steps:
+                with meter.timed("wait"):
+                    pair = next(pairs)
+                with meter.timed("augment"):
+                    queries, keys = self.view(pair.queries, QUERY, pair), self.view(pair.keys, KEY, pair)
+                rate = self.learn(meter, queries, keys, pair.permutation)
+                self.state = pair.batch.following
+                if self.step % self.config.log_every_steps == 0 or self.at_checkpoint:
+                    place = {"step": self.step, "epoch": pair.batch.state.epoch}
+                    yield place | {"lr": rate} | meter.take(self.step)
+
+    def read(self, batch: Batch) -> Pair:
+        """Take this rank's stamps from the dataset, each once."""
+        state, share = batch.state, self.ranks.share(len(batch.indices))
+        order = key_permutation(len(batch.indices), seed=state.seed, epoch=state.epoch, position=state.position)
+        wanted = batch.indices[share], batch.indices[order[share]]
+        unique, place = np.unique(np.concatenate(wanted), return_inverse=True)
+        stack = self.stamps.read(unique)
+        queries, keys = (stack.at(part) for part in np.split(place, 2))
+        return Pair(batch, queries, keys, torch.from_numpy(order).to(self.ranks.device))
+
+    def view(self, stack: Stack, number: int, pair: Pair) -> Float[Tensor, "n C H W"]:
+        """View number ``number`` of each stamp, in this pair's epoch."""
+        return self.stamps.view(
+            stack,
+            self.preset,
+            seed=self.config.seed,
+            epoch=pair.batch.state.epoch,
+            view=number,
+            size_px=self.config.view_px,
+        )
+
+    def learn(self, meter: Meter, queries: Tensor, keys: Tensor, permutation: Tensor) -> float:
+        """One step of MoCo; gives the learning rate it was made with."""
+        rate = self.config.lr * cosine(self.step, total=self.total_steps, warmup=self.config.warmup_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with self.arithmetic.autocast():
+            q = self._query(queries)
+            self.moco.follow()
+            k = self.moco.encode_keys(keys, permutation, self.ranks.gather)
+        own = k[self.ranks.share(len(k))]
+        loss, accuracy = info_nce(normalise(q), own, self.moco.queue, temperature=self.config.temperature)
+        self.arithmetic.step(loss, self.optimiser)
+        self.moco.enqueue(k)
+        self.ranks.average_buffers(self.moco.encoder_q)
+        self.step += 1
+        meter.add(len(k), loss=loss, accuracy=accuracy)
+        return rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "order": self.state.as_dict(),
+            "model": self.moco.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "arithmetic": self.arithmetic.state_dict(),
+        }
+
+    def load_state_dict(self, checkpoint: dict[str, Any]) -> None:
+        """Stand where ``checkpoint`` was written; the inverse of `state_dict`, and its step."""
+        self.step = checkpoint["step"]
+        self.state = State.from_dict(checkpoint["order"])
+        self.moco.load_state_dict(checkpoint["model"])
+        self.optimiser.load_state_dict(checkpoint["optimiser"])
+        self.arithmetic.load_state_dict(checkpoint["arithmetic"])
