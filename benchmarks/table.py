@@ -1,0 +1,33 @@
+"""A report as people read it."""
+
+from rich.console import Console
+from rich.table import Table
+
+from .results import Report, Result
+
+
+def show(report: Report, console: Console) -> None:
+    """Print every result, the ratios, what was left out, and the verdict."""
+    table = Table("", "images/s", "quartiles", "MB/s", title=f"benchmarks: {report.stage}", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in report.stages:
+        for result in stage.results:
+            table.add_row(*_row(result))
+        table.add_section()
+    console.print(table)
+    for stage in report.stages:
+        for name, ratio in stage.ratios().items():
+            console.print(f"{ratio:8,.2f}  {name}", highlight=False)
+        for peer in stage.left_out:
+            console.print(f"left out: {peer}, which is not installed", highlight=False)
+    console.print(report.verdict, highlight=False)
+
+
+def _row(result: Result) -> tuple[str, str, str, str]:
+    megabytes = result.median * result.bytes_per_image / 1e6
+    return result.name, _rate(result.median), f"{_rate(result.q25)} - {_rate(result.q75)}", _rate(megabytes)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

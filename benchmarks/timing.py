@@ -1,0 +1,53 @@
+"""Timing contenders side by side: warm-up first, in turns, the median and the quartiles."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from .results import Param, Result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """One way to do a stage's work."""
+
+    name: str
+    step: Callable[[], int]  # does it once, and returns how many images it made
+    bytes_per_image: int
+    params: Mapping[str, Param]
+
+
+def race(
+    contenders: Sequence[Contender],
+    *,
+    rounds: int,
+    sync: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = perf_counter,
+) -> tuple[Result, ...]:
+    """Run all contenders in turns, so that a slow spell of the machine hits them alike; the first round is not counted.
+
+    ``sync`` waits for the accelerator, inside the timed region: without it a step is timed at launch.
+    """
+    rates: dict[str, list[float]] = {each.name: [] for each in contenders}
+    for _ in range(1 + rounds):
+        for each in contenders:
+            sync()
+            began = clock()
+            images = each.step()
+            sync()
+            rates[each.name].append(images / (clock() - began))
+    return tuple(_summary(each, rates[each.name][1:]) for each in contenders)
+
+
+def _summary(contender: Contender, rates: Sequence[float]) -> Result:
+    q25, median, q75 = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else 3 * [rates[0]]
+    return Result(
+        name=contender.name,
+        median=median,
+        q25=q25,
+        q75=q75,
+        runs=len(rates),
+        bytes_per_image=contender.bytes_per_image,
+        params=contender.params,
+    )

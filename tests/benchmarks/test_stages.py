@@ -1,0 +1,120 @@
+"""Every stage's benchmark runs, and its peers do the work that they are timed for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from augment import apply, draw, preset
+from benchmarks import __main__ as command
+from benchmarks.practice import PracticeData
+from benchmarks.stages import augment, ingest, read, train
+from ingest.frames import Field
+from ingest.stamps import cut_stamps
+from ingest.tables import SDSS_BANDS
+from trainer.config import EncoderConfig, PretrainConfig
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PracticeData:
+    return PracticeData(tmp_path_factory.mktemp("practice"), galaxies=30)
+
+
+def test_ingest_runs(data: PracticeData):
+    report = ingest.run(data, rounds=1)
+    assert {result.name for result in report.results} == {ingest.OURS, ingest.ASTROPY}
+    assert report.results[0].params["objects_per_field"] == 30
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning")  # webdataset's own
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_read_runs_and_its_peer_reads_the_same_images(data: PracticeData):
+    pytest.importorskip("webdataset")
+    report = read.run(data, rounds=1)
+    assert {result.name for result in report.results} == {read.OURS, read.WEBDATASET}
+    theirs = np.concatenate(list(read.webdataset_batches(data.dataset)))
+    assert np.array_equal(theirs, data.dataset.images(np.arange(len(data.dataset))))
+
+
+def test_a_peer_that_is_not_installed_is_left_out(data: PracticeData, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(read.importlib.util, "find_spec", lambda name: None)
+    report = read.run(data, rounds=1)
+    assert [result.name for result in report.results] == [read.OURS]
+    assert (report.left_out, report.ratios()) == (("webdataset",), {})
+
+
+def test_train_runs(data: PracticeData):
+    settings = PretrainConfig(
+        encoder=EncoderConfig(depth=10, width=2), view_px=16, batch=8, queue=16, batch_norm_groups=2, epochs=9
+    )
+    report = train.measure(data.dataset, settings, rounds=1)
+    assert {result.name for result in report.results} == {train.IN_MEMORY, train.WHOLE}
+    assert report.results[0].params["batch"] == 8
+
+
+def test_augment_runs_and_writes_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(augment, "BATCH", 2)
+    monkeypatch.setattr(augment, "PEER_BATCH", 2)
+    threads = torch.get_num_threads()
+    try:
+        assert command.main(["augment", "--json", str(tmp_path / "augment.json")]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    content = json.loads((tmp_path / "augment.json").read_text())
+    assert len(content["results"]) == 4
+    assert set(content["ratios"]) == {
+        f"{augment.ours_name(name)} / {augment.peer_name(name)}" for name in augment.PRESETS
+    }
+    assert content["verdict"].startswith("augment alone was measured")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(augment, "BATCH", 1)
+    monkeypatch.setattr(augment, "PEER_BATCH", 1)
+    (tmp_path / "file").touch()
+    threads = torch.get_num_threads()
+    try:
+        assert command.main(["augment", "--json", str(tmp_path / "file" / "out.json")]) == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_augment_peer_makes_the_same_views():
+    """Without noise, within the part of the view that the stamp covers under any turn, up to float32's rounding."""
+    stamps = torch.randn(6, 5, augment.STAMP_PX, augment.STAMP_PX)
+    known = augment.conditions(6)
+    drawn = draw(preset("hayat2021"), seed=0, epoch=0, sample=torch.arange(6), view=1, bands=augment.BANDS)
+    drawn = type(drawn)(
+        **{name: getattr(drawn, name) for name in drawn.__slots__} | {"mad_factor": torch.zeros(6).double()}
+    )
+    ours = apply(stamps, drawn, known, bands=augment.BANDS).numpy()
+    factor = 10 ** (-0.4 * (drawn.ebv - 0.05)[:, None] * torch.tensor([4.239, 3.303, 2.285, 1.698, 1.263]))
+    for row in range(6):
+        theirs = augment.scipy_view(
+            stamps[row].numpy(), factor[row].numpy().astype(np.float32), float(drawn.angle_deg[row]),
+            drawn.shift_px[row].int().numpy(), np.zeros(5), np.zeros(5), np.random.default_rng(0),
+        )  # fmt: skip
+        # Rounding of positions, 2e-5 px, times slopes up to 8 (see the tests of `augment.resample`).
+        np.testing.assert_allclose(theirs[:, 8:56, 8:56], ours[row, :, 8:56, 8:56], atol=2e-4)
+
+
+def test_the_ingest_peer_makes_the_same_stamps(survey_data: Path):
+    """Two bright isolated galaxies: fluxes within 8 px of linear and Lanczos-3 interpolation agree to 1 %."""
+    frames = survey_data / "sdss" / "000094-1-0012"
+    catalog = np.genfromtxt(frames / "galaxies.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    names = {name.lower(): name for name in catalog.dtype.names}
+    bright = np.isin(catalog[names["objid"]], [1237645876861337788, 1237645876861337742])
+    ra, dec = (np.asarray(catalog[names[name]][bright], dtype=np.float64) for name in ("ra", "dec"))
+    assert len(ra) == 2
+    paths = [str(frames / f"frame-{band}-000094-1-0012.fits.bz2") for band in SDSS_BANDS]
+    theirs = ingest.astropy_stamps(paths, ra, dec)
+    ours = cut_stamps(frames, Field(94, 1, 12, "301"), ra, dec).images
+    y, x = np.mgrid[:107, :107] - 53
+    aperture = np.hypot(y, x) < 8
+    flux, expected = (images[:, 1:4, aperture].sum(axis=-1) for images in (theirs, ours))
+    np.testing.assert_allclose(flux, expected, rtol=0.01)
