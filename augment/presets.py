@@ -75,7 +75,7 @@ SDSS_SKY_SIGMA_NANOMAGGY = BandLogNormal(
 )
 
 PRESETS: dict[str, Preset] = {
-    # The four of Hayat et al. 2021: extinction, rotation, centre jitter, noise.
+    # The four of Hayat et al. 2021: extinction, rotation, centre jitter, noise (whose range we could not check there).
     "hayat2021": Preset(
         ebv_mag=(0.0, 0.5),
         angle_deg=(0.0, 360.0),
