@@ -11,7 +11,7 @@ from .population import Galaxies
 from .spectra import BANDS, R_BAND, Array
 
 # Apertures that hold as much sky noise as the two kinds of flux have, in observed half-light radii.
-MODEL_APERTURE, PETROSIAN_APERTURE = 1.4, 2.2
+MODEL_APERTURE, PETROSIAN_APERTURE = 1.4, 1.8
 CALIBRATION_ERROR = 0.005  # of the flux, in each band
 # Softening of SDSS's asinh magnitudes (Lupton, Gunn and Szalay 1999), maggies, u to z.
 SOFTENING = np.array([1.4e-10, 0.9e-10, 1.2e-10, 1.8e-10, 7.4e-10])

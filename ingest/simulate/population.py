@@ -24,12 +24,12 @@ SCHECHTER_ALPHA = -1.05
 # Scatter of each band about the templates, u to z; each galaxy's is wider or narrower by a log-normal factor, because
 # a few real ones fit no template. And what must be added to each template to give SDSS's colours: CWW's are too blue in
 # u - g and too red in i - z.
-SPECTRAL_SCATTER_MAG = np.array([0.012, 0.007, 0.005, 0.005, 0.007])
-SPECTRAL_SCATTER_LN_SPREAD = 0.7
+SPECTRAL_SCATTER_MAG = np.array([0.007, 0.004, 0.003, 0.003, 0.004])
+SPECTRAL_SCATTER_LN_SPREAD = 1.3
 TEMPLATE_CORRECTION_MAG = np.array(
     [
-        [0.16, 0.0, 0.0, 0.0, 0.0],  # E
-        [0.08, 0.0, 0.0, 0.0, 0.03],  # Sbc
+        [0.15, 0.0, 0.0, 0.0, 0.0],  # E
+        [0.07, 0.0, 0.0, 0.0, 0.03],  # Sbc
         [0.00, 0.0, 0.0, 0.0, 0.04],  # Scd
         [0.00, 0.0, 0.0, 0.0, 0.04],  # Im
     ]
@@ -73,7 +73,7 @@ def draw_galaxies(number: int, r_limits: tuple[float, float], rng: np.random.Gen
     type_index = np.where(
         red, np.abs(rng.normal(0.0, 0.18, number)), rng.normal(1.55 + 0.25 * (abs_mag_r + 20.5), 0.5)
     ).clip(TYPE_KNOTS[0], TYPE_KNOTS[-1])
-    dust_ebv = np.minimum(rng.exponential(np.where(red, 0.02, 0.12)), 1.0)
+    dust_ebv = np.minimum(rng.exponential(np.where(red, 0.02, 0.11)), 1.0)
     offset = colour_table()(type_index, redshift, dust_ebv)
     offset += _peculiarity(type_index, rng)
     mag = (abs_mag_r + distance_modulus(redshift))[:, None] + offset
@@ -124,21 +124,27 @@ def schechter(abs_mag: Array, redshift: Array) -> Array:
 
 def _draw_luminosity(number: int, faint_limit: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """(redshift, M_r) of candidates that may be brighter than `faint_limit`, weighted by volume and luminosity."""
+    redshifts, abs_mags, cumulative = _luminosity_table(faint_limit)
+    cell = np.searchsorted(cumulative, rng.random(number) * cumulative[-1], side="right")
+    row, column = np.divmod(cell, len(abs_mags))
+    redshift = redshifts[row] + rng.uniform(-0.5, 0.5, number) * (redshifts[1] - redshifts[0])
+    abs_mag = abs_mags[column] + rng.uniform(-0.5, 0.5, number) * (abs_mags[1] - abs_mags[0])
+    return redshift.clip(*REDSHIFT_RANGE), abs_mag
+
+
+@lru_cache(maxsize=4)
+def _luminosity_table(faint_limit: float) -> tuple[Array, Array, Array]:
+    """(redshifts, absolute magnitudes, cumulative number of galaxies over the flattened grid of both)."""
     grid, _, volume = _distances()
     abs_mag = np.linspace(*ABS_MAG_RANGE, 600)
     weight = volume[:, None] * schechter(abs_mag, grid[:, None])
     brightest = abs_mag + distance_modulus(grid)[:, None] - LARGEST_BRIGHTENING
     weight[brightest > faint_limit] = 0.0
-    cumulative = np.cumsum(weight)
-    cell = np.searchsorted(cumulative, rng.random(number) * cumulative[-1], side="right")
-    row, column = np.divmod(cell, len(abs_mag))
-    redshift = grid[row] + rng.uniform(-0.5, 0.5, number) * (grid[1] - grid[0])
-    spread = rng.uniform(-0.5, 0.5, number) * (abs_mag[1] - abs_mag[0])
-    return redshift.clip(*REDSHIFT_RANGE), abs_mag[column] + spread
+    return grid, abs_mag, np.cumsum(weight)
 
 
 def _red_fraction(abs_mag_r: Array) -> Array:
-    return np.asarray(0.8 / (1 + np.exp((abs_mag_r + 20.3) / 0.7)))
+    return np.asarray(0.82 / (1 + np.exp((abs_mag_r + 20.3) / 0.65)))
 
 
 def _draw_shapes(redshift: Array, abs_mag_r: Array, type_index: Array, rng: np.random.Generator) -> tuple[Array, ...]:

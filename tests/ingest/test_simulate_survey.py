@@ -192,7 +192,7 @@ def test_isolated_galaxies_have_their_flux_in_the_frame(painted: Painted) -> Non
     other_sky = [np.concatenate(pair) for pair in zip(passers.galaxy_sky, passers.star_sky, strict=True)]
     truth = {name: painted.truth[name].to_numpy() for name in ("bulge_radius_arcsec", "disc_radius_arcsec")}
     edge_px = np.maximum(7 * truth["bulge_radius_arcsec"], 4 * truth["disc_radius_arcsec"]) / 0.396
-    reach_px = np.minimum(edge_px + 12, 45)
+    reach_px = edge_px + 12
     checked = 0
     for number, band in enumerate(BANDS):
         image, wcs = painted.frames[band][0].data, header_wcs(painted, band)
@@ -201,14 +201,14 @@ def test_isolated_galaxies_have_their_flux_in_the_frame(painted: Painted) -> Non
         rows, columns = np.mgrid[:ROWS, :COLUMNS]
         for i, flux in enumerate(per_band(painted.truth, "flux")[:, number]):
             others_within = np.hypot(x_other - x[i], y_other - y[i]) < reach_px[i] + 12
-            if others[others_within, number].sum() > 1e-3 * flux:
+            if reach_px[i] > 55 or others[others_within, number].sum() > 1e-3 * flux:  # 77 px to the next on the grid
                 continue
             near = np.s_[max(int(y[i]) - 60, 0) : int(y[i]) + 60, max(int(x[i]) - 60, 0) : int(x[i]) + 60]
             inside = np.hypot(columns[near] - x[i], rows[near] - y[i]) < reach_px[i]
             electrons = flux * CAMERAS[painted.field.strip].gain[number] / calibration(painted.field.strip, band).mean()
             noise = np.hypot(sky_noise(painted.field.strip, band) * np.sqrt(inside.sum()), flux / np.sqrt(electrons))
-            # The largest profiles lose 1 % beyond 45 px, and the PSF's wings 0.2 % beyond 12.
-            assert image[near][inside].sum() == pytest.approx(flux, abs=5 * noise + 0.015 * flux)
+            # The PSF's wings beyond 12 px hold 0.5 % of a star at the widest, and less of what lies inside the edge.
+            assert image[near][inside].sum() == pytest.approx(flux, abs=5 * noise + 0.005 * flux)
             checked += 1
     assert checked > 20
 
