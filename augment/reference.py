@@ -42,8 +42,10 @@ def apply(
     NaN.
     """
     _check(images, parameters, conditions, bands)
-    plan = make_plan(parameters, conditions, bands)
     images = images if images.dtype == torch.float64 else images.float()
+    if len(images) == 0:
+        return images.new_empty(0, len(bands), size_px, size_px)
+    plan = make_plan(parameters, conditions, bands)
     step = _STAMPS_AT_A_TIME if images.device.type == "cpu" else len(images)
     parts = [slice(start, start + step) for start in range(0, len(images), step)]
     return torch.cat([_render(images[part], plan.rows(part), bands, size_px) for part in parts])

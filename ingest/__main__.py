@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="cut the stamps of a catalogue out of survey frames"))
     _add_simulate(commands.add_parser("simulate", help="make a practice survey in SDSS's own file formats"))
+    _add_likeness(commands.add_parser("likeness", help="draw how alike a practice catalogue and a real one are"))
     return parser
 
 
@@ -79,6 +80,22 @@ def _simulate(args: argparse.Namespace) -> int:
     with bar("simulate", "frames") as advance:
         survey = simulate(SurveyConfig(galaxies=args.galaxies, seed=args.seed), args.out, advance)
     print(f"{args.out}: {survey.galaxies} galaxies in {survey.fields} fields; catalogue in {survey.catalog}")
+    return 0
+
+
+def _add_likeness(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--practice", type=Path, required=True, help="catalog.parquet of a practice survey")
+    parser.add_argument("--real", type=Path, required=True, help="CSV with columns u, g, r, i, z, redshift and class")
+    parser.add_argument("--out", type=Path, required=True, help="figure to write (PNG)")
+    parser.set_defaults(command=_likeness)
+
+
+def _likeness(args: argparse.Namespace) -> int:
+    from .simulate.likeness import practice_sample, real_sample, write_figure
+    from .tables import read_table
+
+    write_figure(practice_sample(read_table(args.practice)).seen(), real_sample(args.real).seen(), args.out)
+    print(args.out)
     return 0
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sharding import atomic_file
 
+from ..tables import read_table
 from .spectra import BANDS, R_BAND, Array
 
 COLOURS = tuple(f"{blue} - {red}" for blue, red in pairwise(BANDS))
@@ -54,9 +55,7 @@ def practice_sample(catalog: pa.Table, magnitude: str = "modelMag") -> Sample:
 
 def real_sample(path: Path) -> Sample:
     """The galaxies of a CSV with columns u, g, r, i, z, redshift and class."""
-    from pyarrow.csv import read_csv
-
-    table = read_csv(path)
+    table = read_table(path)
     galaxies = table.filter(pa.compute.equal(table["class"], "GALAXY"))
     return Sample("SDSS", np.stack([galaxies[b].to_numpy() for b in BANDS], axis=1), galaxies["redshift"].to_numpy())
 

@@ -208,6 +208,15 @@ def test_one_band_and_other_shapes(shape, bands):
         assert view.isfinite().all()
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_stamps_give_no_views(name):
+    known = conditions(0, 5, psf_fwhm_arcsec=full(1.0, 0, 5), sky_sigma=full(0.01, 0, 5))
+    nothing = torch.zeros(0, dtype=torch.long)
+    (view,) = views(torch.zeros(0, 5, 107, 107), PRESETS[name], seed=1, epoch=0, sample=nothing, conditions=known,
+                    bands=UGRIZ, count=1)  # fmt: skip
+    assert view.shape == (0, 5, 64, 64)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, F64])
 def test_low_precision_stamps_are_worked_on_in_float32(dtype):
     stamps = torch.randn(1, 5, 107, 107).to(dtype)
