@@ -20,7 +20,6 @@ fi
 
 rm -rf "$out"
 mkdir -p "$out"
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((($(nproc) + 1)) / ranks))}
 started=$SECONDS
 stage() { printf '\n== %4d s  %s\n' $((SECONDS - started)) "$*"; }
 
@@ -36,9 +35,9 @@ python -m ingest run --catalog "$catalog" --frames "$frames" --out "$out/dataset
 python -m sharding verify "$out/dataset"
 
 stage "Pre-training without labels (MoCo v2)"
-torchrun --standalone --nproc-per-node "$ranks" -m trainer pretrain --data "$out/dataset" --out "$out/pretrain" \
-  "${encoder[@]}" --epochs 20 --batch 64 --queue 1024 --batch-norm-groups 2 --key-momentum 0.99 --lr 0.06 \
-  --temperature 0.2
+OMP_NUM_THREADS=$((($(nproc) + ranks - 1) / ranks)) torchrun --standalone --nproc-per-node "$ranks" \
+  -m trainer pretrain --data "$out/dataset" --out "$out/pretrain" "${encoder[@]}" --epochs 20 --batch 64 \
+  --queue 1024 --batch-norm-groups 2 --key-momentum 0.99 --lr 0.06 --temperature 0.2
 
 stage "Representations, and redshifts: supervised, linear probe, fine-tuned"
 python -m trainer embed "$out/pretrain" --data "$out/dataset" --out "$out/embeddings.parquet"

@@ -102,7 +102,9 @@ class FinetuneConfig:
     freeze: bool = field(
         default=False, metadata=about("linear probe: train the head alone, on the encoder's features of plain views")
     )
-    preset: str = field(default="hayat2021", metadata=about("augmentation preset in training (a probe has none)"))
+    preset: str = field(
+        default="hayat2021", metadata=about("augmentation preset; training on labels takes its turns, flips and shifts")
+    )
     view_px: int = field(default=64, metadata=about("side of a view [pixel]"))
     batch: int = field(default=256, metadata=about("galaxies in a global batch, all ranks together"))
     epochs: int = field(

@@ -82,7 +82,10 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A block that all ranks pass, or none: a user's error on any of them ends them all, and is told once."""
+        """A block that all ranks pass, or none: a user's error on any of them ends them all, and is told once.
+
+        Nothing in the block may wait for another rank.
+        """
         own = ""
         try:
             yield

@@ -122,7 +122,7 @@ class Finetuning:
         groups = self.learner.parameters()
         self.optimiser = torch.optim.SGD(groups, config.lr, config.sgd_momentum, weight_decay=config.weight_decay)
         self.arithmetic = Arithmetic(config.precision, ranks.device)
-        self._module = ranks.wrap(self.learner.module)
+        self._module = self.learner.module
         self.step, self.state = 0, State(config.seed)
         self.best_epoch, self.best_score = -1, math.inf
 
@@ -146,6 +146,7 @@ class Finetuning:
 
     def records(self) -> Iterator[Record]:
         """Train to the end; a record every so many steps, and one with the validation score after each epoch."""
+        self._module = self.ranks.wrap(self.learner.module)
         meter = Meter(self.ranks)
         total_steps = self.config.epochs * self.steps_per_epoch
         batches = global_batches(self.order, self.state, self.config.batch)

@@ -16,6 +16,7 @@ from .config import FinetuneConfig
 from .errors import TrainerError
 from .inference import predict_photoz
 from .metrics import PhotozScore, score_photoz
+from .tasks import make_task
 
 EXAMPLES = 6  # galaxies whose probability density is drawn
 
@@ -41,15 +42,15 @@ def judge_photoz(run: Path, dataset: Dataset, config: FinetuneConfig) -> dict[st
     return {**score.as_dict(), "unlabelled": len(dataset.split("test")) - score.n}
 
 
-def labelled(dataset: Dataset, column: str, split: Split) -> Indices:
+def labelled(dataset: Dataset, config: FinetuneConfig, split: Split) -> Indices:
     """Indices of a split's samples whose redshift is known and within the bins, ascending."""
     members = dataset.split(split)
-    return members[photoz.in_range(dataset.column(column).astype(np.float64)[members])]
+    return members[make_task(config, dataset).known(members)]
 
 
 def estimate(run: Path, dataset: Dataset, config: FinetuneConfig) -> Estimates:
     """Estimates for every labelled galaxy of the test split, the last partial batch too."""
-    indices = labelled(dataset, config.label_column, "test")
+    indices = labelled(dataset, config, "test")
     if len(indices) == 0:
         raise TrainerError(f"{dataset.path}: expected redshifts in {config.label_column} in the test split, got none")
     probabilities = predict_photoz(run, dataset, indices)

@@ -23,10 +23,10 @@ p { max-width: 46rem; margin: .4rem 0; }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
 th { border-bottom: 2px solid #999; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .8rem 0; }
-figure { margin: 0; flex: 1 1 18rem; min-width: 0; }
-figure.wide { flex-basis: 100%; }
+figure { margin: 0; flex: 1 1 18rem; min-width: 0; max-width: 30rem; }
+figure.wide { flex-basis: 100%; max-width: none; }
 figure img { display: block; width: auto; max-width: 100%; height: auto; }
 figcaption { font-size: .85rem; color: #555; }
 footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid #ddd; font-size: .85rem; color: #555; }

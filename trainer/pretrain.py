@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from augment import preset
 from sharding import Dataset, Order, State
@@ -114,7 +114,7 @@ class Pretraining:
             self.moco.encoder_q.parameters(), config.lr, config.sgd_momentum, weight_decay=config.weight_decay
         )
         self.arithmetic = Arithmetic(config.precision, ranks.device)
-        self._query = ranks.wrap(self.moco.encoder_q)
+        self._query: nn.Module = self.moco.encoder_q
 
     def _network(self, bands: int) -> MoCo:
         with torch.random.fork_rng(devices=[]):
@@ -138,6 +138,7 @@ class Pretraining:
 
     def records(self) -> Iterator[Record]:
         """Train to the end; gives a record every so many steps, and at each checkpoint. All ranks go in step."""
+        self._query = self.ranks.wrap(self.moco.encoder_q)
         meter = Meter(self.ranks)
         batches = global_batches(self.order, self.state, self.config.batch)
         with closing(read_ahead(self.read, batches)) as pairs:

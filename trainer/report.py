@@ -3,7 +3,7 @@
 Here is said what the page shows and in which words; how HTML is made is `page`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from .config import PretrainConfig
 from .curves import draw_curves
 from .embed import embed, provenance
 from .gallery import bright_galaxies, draw_stamps
+from .metrics import BOOTSTRAP_DRAWS, ETA_LIMIT, MAD_TO_SIGMA
 from .page import Picture, Section, Table, write_page
 from .runfolder import RunInfo
 from .similar import draw_neighbours, similar
@@ -31,11 +32,11 @@ CREDITS = {
 
 
 def write_report(
-    out: Path, dataset: Dataset, init: Path, *, runs: Mapping[str, Path], table: Table | None, remark: str
+    out: Path, dataset: Dataset, init: Path, *, runs: Mapping[str, Path], table: Table | None, notes: Sequence[str]
 ) -> Path:
     """Draw what the runs have not drawn themselves and write STUDY/index.html.
 
-    ``runs`` are the judged trainings by name; ``remark`` says what the table lacks, or why there is none.
+    ``runs`` are the judged trainings by name; ``notes`` are sentences for those, or why there are none.
     """
     info = RunInfo.read(init)
     assert isinstance(info.config, PretrainConfig)
@@ -44,12 +45,11 @@ def write_report(
     draw_views(figures / "views.png", dataset, info.config.preset, seed=0)
     draw_curves(init, figures / "pretraining.png", title="pre-training")
     draw_queries(figures / "neighbours.png", dataset, init, out / "embeddings.parquet")
-    judged = (
-        [_redshifts(table, runs, UNSEEN if info.dataset == dataset.digest else MAYBE_SEEN, remark)]
-        if table is not None
-        else [Section(title="Redshifts", text=[remark])]
-    )
-    sections = [*judged, *_looks(figures, info.config, len(dataset))]
+    seen = UNSEEN if info.dataset == dataset.digest else MAYBE_SEEN
+    sections = [
+        _redshifts(table, runs, [*notes, seen] if table else notes),
+        *_looks(figures, info.config, len(dataset)),
+    ]
     path = out / "index.html"
     credit = CREDITS.get(dataset.manifest.survey, f"Survey: {dataset.manifest.survey}.")
     write_page(path, title="From survey frames to redshifts", lead=lead(dataset), sections=sections, credit=credit)
@@ -63,7 +63,7 @@ def lead(dataset: Dataset) -> str:
     return (
         f"{dataset.manifest.survey}: {len(dataset):,} galaxies in {len(dataset.bands)} bands "
         f"({', '.join(dataset.bands)}), stamps of {width} x {height} pixels of {dataset.pixel_scale_arcsec} arcsec; "
-        f"{known:,} have a spectroscopic redshift."
+        f"{known:,} have a redshift."
     )
 
 
@@ -80,8 +80,10 @@ def _is_of(embeddings: Path, wanted: Mapping[str, str]) -> bool:
     return all(metadata.get(name.encode()) == value.encode() for name, value in wanted.items())
 
 
-def _redshifts(table: Table, runs: Mapping[str, Path], seen: str, remark: str) -> Section:
-    """The table, then one kind of figure after another, the runs side by side."""
+def _redshifts(table: Table | None, runs: Mapping[str, Path], notes: Sequence[str]) -> Section:
+    """The table, then one kind of figure after another, the runs side by side; or why there is no table."""
+    if table is None:
+        return Section(title="Redshifts", text=notes)
     kinds = (("redshift", "estimates against truth"), ("residuals", "residuals"), ("curves", "training"))
     beside = [
         Picture(run / "figures" / f"{kind}.png", f"{name}: {text}")
@@ -93,23 +95,22 @@ def _redshifts(table: Table, runs: Mapping[str, Path], seen: str, remark: str) -
         for name, run in runs.items()
     ]
     text = [
-        "dz = (z_phot - z_spec) / (1 + z_spec). sigma_MAD = 1.4826 median |dz - median dz|; eta is the share of "
-        "galaxies with |dz| > 0.05; bias is the mean of dz. Errors are one standard deviation of 1,000 bootstrap "
-        "samples of the test galaxies. The table is as measured.",
-        seen,
+        f"dz = (z_phot - z_spec) / (1 + z_spec). sigma_MAD = {MAD_TO_SIGMA} median |dz - median dz|; eta is the share "
+        f"of galaxies with |dz| > {ETA_LIMIT}; bias is the mean of dz. Errors are one standard deviation over "
+        f"{BOOTSTRAP_DRAWS:,} bootstrap samples of the test galaxies. The table is as measured.",
+        *notes,
     ]
-    if remark:
-        text.append(remark)
     return Section(title="Redshifts", text=text, table=table, pictures=[*beside, *densities])
 
 
 def _looks(figures: Path, config: PretrainConfig, galaxies: int) -> list[Section]:
     """What needs no labels: pre-training, neighbours, views, stamps."""
     encoder = config.encoder
+    how = f"batches of {config.batch:,}, a queue of {config.queue:,}, {config.epochs} epochs"
     return [
         Section(
             title="Pre-training",
-            text=[f"MoCo v2, a ResNet-{encoder.depth} of width {encoder.width}, without labels."],
+            text=[f"MoCo v2 without labels: a ResNet-{encoder.depth} of width {encoder.width}, {how}."],
             pictures=[Picture(figures / "pretraining.png", "what was logged in pre-training")],
         ),
         Section(

@@ -32,6 +32,9 @@ from .runfolder import RunInfo
 from .settings import add_settings, config_from
 
 FEWEST_TRAIN, FEWEST_TEST = 100, 50  # labels below which a figure of skill would be noise
+PROBE_PASSES = (
+    10  # a probe's epochs for each of the others': its features are computed once, so they cost next to nothing
+)
 OWN_SETTINGS = ("task", "freeze", "label_fraction")  # what tells the methods apart is not the user's to set
 
 
@@ -43,6 +46,10 @@ class Method:
     name: str
     pretrained: bool
     freeze: bool
+
+    def config(self, recipe: FinetuneConfig) -> FinetuneConfig:
+        """The recipe as this method follows it."""
+        return replace(recipe, freeze=True, epochs=recipe.epochs * PROBE_PASSES) if self.freeze else recipe
 
 
 METHODS = (
@@ -84,23 +91,34 @@ def run(args: argparse.Namespace) -> int:
 def study(config: FinetuneConfig, dataset: Dataset, init: Path, out: Path) -> tuple[str, Path]:
     """Everything that STUDY holds; returns what there is to say, the table or why there is none, and the page."""
     out.mkdir(parents=True, exist_ok=True)
-    if remark := too_few(dataset, config.label_column):
-        return remark, write_report(out, dataset, init, runs={}, table=None, remark=remark)
-    rows, remark = baselines(dataset, config.label_column)
+    if reason := too_few(dataset, config):
+        return reason, write_report(out, dataset, init, runs={}, table=None, notes=[reason])
+    rows, missing = baselines(dataset, config)
     for method in METHODS:
         folder = out / "runs" / method.folder
-        train(replace(config, freeze=method.freeze), dataset, folder, init if method.pretrained else None)
+        train(method.config(config), dataset, folder, init if method.pretrained else None)
         result = evaluate(folder, dataset)
         rows.append(Row(method.name, PhotozScore(**{item.name: result[item.name] for item in fields(PhotozScore)})))
     write_table(out, dataset, rows)
     runs = {method.name: out / "runs" / method.folder for method in METHODS}
-    page = write_report(out, dataset, init, runs=runs, table=text_table(rows), remark=remark)
-    return "\n".join(filter(None, [markdown(text_table(rows)), remark])), page
+    notes = [recipe_line(config, dataset), *missing]
+    page = write_report(out, dataset, init, runs=runs, table=text_table(rows), notes=notes)
+    return "\n".join([markdown(text_table(rows)), *notes]), page
 
 
-def too_few(dataset: Dataset, column: str) -> str:
+def recipe_line(config: FinetuneConfig, dataset: Dataset) -> str:
+    """What the trainings have in common, in a sentence."""
+    train, validation = (len(labelled(dataset, config, split)) for split in ("train", "validation"))
+    return (
+        f"Trained on {train:,} galaxies in batches of {config.batch}: {config.epochs} epochs, the probe {PROBE_PASSES} "
+        f"times as many (its features are computed once); each keeps the epoch that is best on {validation:,} others."
+    )
+
+
+def too_few(dataset: Dataset, config: FinetuneConfig) -> str:
     """Why there can be no table, in a sentence; empty where there can."""
-    count = {split: len(labelled(dataset, column, split)) if dataset.has(column) else 0 for split in get_args(Split)}
+    has = dataset.has(config.label_column)
+    count = {split: len(labelled(dataset, config, split)) if has else 0 for split in get_args(Split)}
     if count["train"] >= FEWEST_TRAIN and count["test"] >= FEWEST_TEST:
         return ""
     known = sum(count.values())
@@ -108,19 +126,19 @@ def too_few(dataset: Dataset, column: str) -> str:
     return f"{known:,} of {len(dataset):,} samples {verb} a redshift: too few to measure skill; no table."
 
 
-def baselines(dataset: Dataset, column: str) -> tuple[list[Row], str]:
+def baselines(dataset: Dataset, config: FinetuneConfig) -> tuple[list[Row], list[str]]:
     """The methods that see the catalogue alone, and why one is missing where it is."""
-    redshift = dataset.column(column).astype(np.float64)
-    train, test = labelled(dataset, column, "train"), labelled(dataset, column, "test")
+    redshift = dataset.column(config.label_column).astype(np.float64)
+    train, test = labelled(dataset, config, "train"), labelled(dataset, config, "test")
     truth = redshift[test]
     rows = [Row("the mean redshift for all", score_photoz(mean_estimates(redshift[train], len(test)), truth))]
     try:
         catalogue = photometry(dataset)
     except TrainerError as err:
-        return rows, f"No row of neighbours: {err}"
+        return rows, [f"No row of neighbours: {err}"]
     estimates = catalogue_estimates(catalogue, redshift, train, test)
     name = f"{NEIGHBOURS} nearest neighbours, {catalogue.description}"
-    return [*rows, Row(name, score_photoz(estimates, truth))], ""
+    return [*rows, Row(name, score_photoz(estimates, truth))], []
 
 
 def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None) -> None:

@@ -14,10 +14,11 @@ from rich.console import Console
 from sharding import Dataset
 from trainer.checkpoint import Checkpoints
 from trainer.config import EncoderConfig, PretrainConfig
+from trainer.data import global_batches
 from trainer.distributed import Ranks
 from trainer.errors import TrainerError
 from trainer.inference import load_run
-from trainer.pretrain import Pretraining, pretrain
+from trainer.pretrain import KEY, QUERY, Pretraining, pretrain
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 CONFIG = PretrainConfig(
@@ -82,6 +83,20 @@ def test_a_killed_run_resumes_bit_for_bit(
     assert trace(tmp_path / "cut") == trace(tmp_path / "whole")
     states = [Checkpoints(tmp_path / name / "checkpoints").newest() for name in ("cut", "whole")]
     torch.testing.assert_close(states[0], states[1], rtol=0.0, atol=0.0)
+
+
+def test_queries_and_keys_are_two_views_in_two_orders(make_survey: Callable[..., Dataset]) -> None:
+    training = Pretraining(CONFIG, make_survey(40), ALONE)
+    batch = next(global_batches(training.order, training.state, CONFIG.batch))
+    pair = training.read(batch)
+    order = pair.permutation.numpy()
+    assert np.array_equal(pair.queries.indices, batch.indices)
+    assert np.array_equal(pair.keys.indices, batch.indices[order])
+    assert not np.array_equal(order, np.arange(CONFIG.batch))
+    for stack in (pair.queries, pair.keys):
+        assert np.array_equal(stack.images, training.stamps.read(stack.indices).images)
+    queries, keys = training.view(pair.queries, QUERY, pair), training.view(pair.keys, KEY, pair)
+    assert all(not torch.equal(queries[order[place]], keys[place]) for place in range(CONFIG.batch))
 
 
 def test_a_finished_run_is_left_as_it_is(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:

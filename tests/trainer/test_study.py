@@ -75,6 +75,7 @@ def test_the_table_holds_what_was_measured(
         assert {name: judged[name] for name in rows[method.name]} == rows[method.name]
         settings = json.loads((out / "runs" / method.folder / "config.json").read_text())
         assert settings["config"]["freeze"] == method.freeze
+        assert settings["config"]["epochs"] == (study.PROBE_PASSES if method.freeze else 1)
         assert (settings["init"] is not None) == method.pretrained
         assert settings["config"]["encoder"]["depth"] == 10
 
@@ -107,15 +108,17 @@ def test_few_labels_give_pictures_and_no_figure_of_skill(
 
 
 def test_the_words_for_few_labels(make_survey) -> None:
-    assert study.too_few(make_survey(300, name="a"), "specz") == ""
-    assert study.too_few(make_survey(30, labelled=1, name="b"), "specz").startswith("1 of 30 samples has a redshift")
+    assert study.too_few(make_survey(300, name="a"), FinetuneConfig()) == ""
+    assert study.too_few(make_survey(30, labelled=1, name="b"), FinetuneConfig()).startswith(
+        "1 of 30 samples has a redshift"
+    )
     nameless = make_survey(30, rename={"specz": "unknown"}, name="c")
-    assert study.too_few(nameless, "specz").startswith("0 of 30 samples have a redshift")
+    assert study.too_few(nameless, FinetuneConfig()).startswith("0 of 30 samples have a redshift")
 
 
 def test_without_magnitudes_the_neighbours_are_missing_and_missed(make_survey) -> None:
     dataset = make_survey(300, rename={f"modelMag_{band}": f"brightness_{band}" for band in "ugriz"})
-    rows, remark = study.baselines(dataset, "specz")
+    rows, (remark,) = study.baselines(dataset, FinetuneConfig())
     assert [row.method for row in rows] == ["the mean redshift for all"]
     assert remark.startswith("No row of neighbours: ")
     assert "expected columns modelMag_{band}" in remark
