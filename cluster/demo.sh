@@ -11,7 +11,6 @@ frames=${FRAMES:-}
 catalog=${CATALOG:-}
 out=build/demo
 ranks=2
-encoder=(--depth 10 --width 8 --stretch asinh) # small enough for two cores; the defaults are the paper's
 
 if [[ -n $frames && -z $catalog ]] || [[ -z $frames && -n $catalog ]]; then
   echo "demo: error: FRAMES and CATALOG go together: give the folder of frames and the catalogue of its objects" >&2
@@ -34,14 +33,20 @@ stage "Ingest: frames to a dataset of registered stamps"
 python -m ingest run --catalog "$catalog" --frames "$frames" --out "$out/dataset"
 python -m sharding verify "$out/dataset"
 
-stage "Pre-training without labels (MoCo v2)"
-OMP_NUM_THREADS=$((($(nproc) + ranks - 1) / ranks)) torchrun --standalone --nproc-per-node "$ranks" \
-  -m trainer pretrain --data "$out/dataset" --out "$out/pretrain" "${encoder[@]}" --epochs 20 --batch 64 \
-  --queue 1024 --batch-norm-groups 2 --key-momentum 0.99 --lr 0.06 --temperature 0.2
+# One thread a rank: threads that share an operation wait for each other on a busy machine, ranks hardly do.
+export OMP_NUM_THREADS=1
 
-stage "Representations, and redshifts: supervised, linear probe, fine-tuned"
+# An encoder and a schedule for two cores; the defaults of these commands are the paper's.
+stage "Pre-training without labels (MoCo v2)"
+torchrun --standalone --nproc-per-node "$ranks" -m trainer pretrain --data "$out/dataset" --out "$out/pretrain" \
+  --depth 10 --width 8 --stretch asinh --epochs 20 --batch 64 --queue 1024 --batch-norm-groups 2 \
+  --key-momentum 0.99 --lr 0.06 --temperature 0.2
+
+stage "Representations"
 python -m trainer embed "$out/pretrain" --data "$out/dataset" --out "$out/embeddings.parquet"
-python -m trainer study --data "$out/dataset" --init "$out/pretrain" --out "$out" \
+
+stage "Redshifts: supervised, linear probe, fine-tuned"
+python -m trainer study --data "$out/dataset" --init "$out/pretrain" --out "$out" --nproc-per-node "$ranks" \
   --epochs 20 --batch 64 --batch-norm-groups 2 --lr 0.05
 
 stage "Done"

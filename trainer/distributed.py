@@ -133,13 +133,16 @@ def joined() -> Iterator[Ranks]:
         return
     device = _device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    rank = dist.get_rank()
     try:
-        yield Ranks(dist.get_rank(), size, device)
+        yield Ranks(rank, size, device)
     except RuntimeError as err:
         if any(text in str(err) for text in PEER_LOST):
-            raise TrainerError(f"rank {dist.get_rank()}: another rank ended; its error says why") from err
+            raise TrainerError(f"rank {rank}: another rank ended; its error says why") from err
         raise
-    dist.destroy_process_group()
+    finally:
+        with suppress(RuntimeError):  # leaving a group that a peer has broken; left to the interpreter's end, it aborts
+            dist.destroy_process_group()
 
 
 def _device(local_rank: int) -> torch.device:

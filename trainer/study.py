@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="dataset with redshifts")
     parser.add_argument("--init", type=Path, required=True, metavar="RUN", help="the pre-training to judge")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study; goes on where it stands")
+    parser.add_argument("--nproc-per-node", type=int, default=1, help="ranks of each training (default: 1)")
     add_settings(parser, FinetuneConfig)
 
 
@@ -83,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(info.config, PretrainConfig):
         raise TrainerError(f"{args.init}: expected a pre-training, got a {info.kind} run; give the one to judge")
     config = config_from(args, FinetuneConfig, info.config.encoder)
-    text, page = study(config, Dataset.open(args.data), args.init, args.out)
+    text, page = study(config, Dataset.open(args.data), args.init, args.out, ranks=args.nproc_per_node)
     print(f"{text}\n{page}")
     return 0
 
 
-def study(config: FinetuneConfig, dataset: Dataset, init: Path, out: Path) -> tuple[str, Path]:
+def study(config: FinetuneConfig, dataset: Dataset, init: Path, out: Path, *, ranks: int = 1) -> tuple[str, Path]:
     """Everything that STUDY holds; returns what there is to say, the table or why there is none, and the page."""
     out.mkdir(parents=True, exist_ok=True)
     if reason := too_few(dataset, config):
@@ -96,7 +97,7 @@ def study(config: FinetuneConfig, dataset: Dataset, init: Path, out: Path) -> tu
     rows, missing = baselines(dataset, config)
     for method in METHODS:
         folder = out / "runs" / method.folder
-        train(method.config(config), dataset, folder, init if method.pretrained else None)
+        train(method.config(config), dataset, folder, init if method.pretrained else None, ranks)
         result = evaluate(folder, dataset)
         rows.append(Row(method.name, PhotozScore(**{item.name: result[item.name] for item in fields(PhotozScore)})))
     write_table(out, dataset, rows)
@@ -141,10 +142,12 @@ def baselines(dataset: Dataset, config: FinetuneConfig) -> tuple[list[Row], list
     return [*rows, Row(name, score_photoz(estimates, truth))], []
 
 
-def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None) -> None:
-    """Run `finetune` as a process of its own; what it says is seen as it says it."""
+def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None, ranks: int) -> None:
+    """Run `finetune` as a process of its own, or several under torchrun; what it says is seen as it says it."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     command = ["finetune", "--data", str(dataset.path), "--out", str(folder), "--init", str(init or "none")]
-    status = subprocess.run([sys.executable, "-m", "trainer", *command, *as_words(config)], check=False).returncode
+    words = [sys.executable, *torchrun, "-m", "trainer", *command, *as_words(config)]
+    status = subprocess.run(words, check=False).returncode
     if status:
         raise TrainerError(f"{folder}: its training ended with status {status}; what it said is above")
 

@@ -38,7 +38,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Trainings in this process, which spares importing torch three times; gives their command lines."""
     commands: list[list[str]] = []
 
-    def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None) -> None:
+    def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None, ranks: int) -> None:
         words = ["--data", str(dataset.path), "--out", str(folder), "--init", str(init or "none")]
         commands.append(words)
         assert main(["finetune", *words, *study.as_words(config)]) == 0
@@ -135,7 +135,7 @@ def test_what_the_study_varies_is_not_the_users_to_set(
 def test_a_training_that_fails_ends_the_study(large_survey: Dataset, tmp_path: Path) -> None:
     config = replace(FinetuneConfig(), batch=10_000)  # more than the galaxies there are
     with pytest.raises(study.TrainerError, match="its training ended with status 2"):
-        study.train(config, large_survey, tmp_path / "run", None)
+        study.train(config, large_survey, tmp_path / "run", None, 1)
 
 
 def test_markdown_columns_line_up() -> None:
