@@ -24,8 +24,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 # The main job. FRAMES=folder CATALOG=file runs it on real frames instead of the practice survey.
-demo: $(STAMP)
+demo: demo-input $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" FRAMES="$(FRAMES)" CATALOG="$(CATALOG)" bash cluster/demo.sh
+
+.PHONY: demo-input
+demo-input:
+	@test -z "$(FRAMES)" -a -z "$(CATALOG)" || test -n "$(FRAMES)" -a -n "$(CATALOG)" \
+	  || { echo "make: FRAMES and CATALOG go together: give a folder of frames and the catalogue of its objects" >&2; exit 2; }
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

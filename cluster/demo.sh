@@ -12,11 +12,6 @@ catalog=${CATALOG:-}
 out=build/demo
 ranks=2
 
-if [[ -n $frames && -z $catalog ]] || [[ -z $frames && -n $catalog ]]; then
-  echo "demo: error: FRAMES and CATALOG go together: give the folder of frames and the catalogue of its objects" >&2
-  exit 2
-fi
-
 rm -rf "$out"
 mkdir -p "$out"
 started=$SECONDS

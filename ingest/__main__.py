@@ -16,6 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (IngestError, OSError) as err:
         print(f"ingest: error: {err}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ingest: interrupted; nothing was left behind", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ LAWS: dict[str, dict[str, float]] = {
 }
 _TOLERANCE = 0.01  # of A_g / A_r; the two laws differ by 5 %
 _MEASURABLE_MAG = 0.02  # below this, rounding alone can move a ratio by 1 %
+_BAND_TOLERANCE, _ROUNDING_MAG = 0.03, 0.005  # of one band beside the mean of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +64,33 @@ def reddening(
     ebv_sfd: npt.NDArray[np.float64] | None, extinction: npt.NDArray[np.float64] | None, where: str
 ) -> Reddening:
     """E(B-V) of each object: ``ebv_sfd`` (object,) where given, else from ``extinction`` (object, ugriz) [mag]."""
-    if ebv_sfd is not None:
-        known = ebv_sfd[np.isfinite(ebv_sfd)]
-        if ((known < 0) | (known > 30)).any():
-            raise IngestError(
-                f"{where}: ebv_sfd lies between {known.min()} and {known.max()}, expected magnitudes, 0 to 30"
-            )
+    if ebv_sfd is None:
+        if extinction is None:
+            raise IngestError(f"{where}: no column ebv_sfd and no extinction_u..z to derive it from; add one of them")
+        return _from_extinction(extinction, where)
+    known = ebv_sfd[np.isfinite(ebv_sfd)]
+    if ((known < 0) | (known > 30)).any():
+        raise IngestError(
+            f"{where}: ebv_sfd lies between {known.min()} and {known.max()}, expected 0 to 30 mag; mend it"
+        )
+    if extinction is None or len(known) == len(ebv_sfd):
         return Reddening(ebv_sfd, source="catalogue column ebv_sfd", law="as given")
-    if extinction is None:
-        raise IngestError(f"{where}: no column ebv_sfd and no extinction_u..z to derive it from; add one of them")
+    derived = _from_extinction(extinction, where)
+    filled = np.where(np.isfinite(ebv_sfd), ebv_sfd, derived.ebv_sfd)
+    return Reddening(filled, source=f"catalogue column ebv_sfd, where missing {derived.source}", law=derived.law)
+
+
+def _from_extinction(extinction: npt.NDArray[np.float64], where: str) -> Reddening:
     law = recognise_law(extinction, where)
+    r = np.array([LAWS[law][band] for band in "ugriz"])
     with np.errstate(invalid="ignore"):
         valid = np.where(extinction > -1, extinction, np.nan)  # -9999 means missing
-    ebv = (valid / np.array([LAWS[law][band] for band in "ugriz"])).mean(axis=1)
+    ebv = (valid / r).mean(axis=1)
+    off = np.abs(valid - ebv[:, None] * r) > _BAND_TOLERANCE * ebv[:, None] * r + _ROUNDING_MAG  # false for NaN
+    if off.any():
+        row, band = np.argwhere(off)[0]
+        raise IngestError(
+            f"{where}: extinction_{'ugriz'[band]} is {valid[row, band]:.4g} in row {row}, expected about "
+            f"{ebv[row] * r[band]:.4g} beside its other bands ({off.any(axis=1).sum()} such rows); give ebv_sfd"
+        )
     return Reddening(ebv, source="mean of extinction_u..z / R", law=law)

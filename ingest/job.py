@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +53,9 @@ class IngestConfig:
             raise IngestError(f"{self.frames}: expected a folder of frames, found none; check --frames")
         if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
             raise IngestError(f"{self.out}: already there; remove it or choose another --out")
+        above = next(folder for folder in self.out.absolute().parents if folder.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise IngestError(f"{self.out}: expected a folder to write in at {above}, got none; choose another --out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +159,19 @@ def _start_ray(ray: Any, config: IngestConfig) -> None:
     common = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if address:
+            _check_reachable(address)
             ray.init(address=address, **common)
         else:
             ray.init(address="local", num_cpus=config.workers or os.cpu_count(), include_dashboard=False, **common)
-    except ConnectionError as err:
+    except OSError as err:  # ConnectionError is one
         raise IngestError(f"--address {address}: no Ray cluster answers ({err}); start one or leave it out") from err
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes for a head node that is not there."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
 
 
 def _attempt(plan: ShardPlan, labels: pa.Table, frames: Path, out: Path) -> ShardResult | IngestError:

@@ -47,9 +47,10 @@ class Plan:
 
 
 def make_plan(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64], samples_per_shard: int) -> Plan:
-    """Plan a dataset. Of rows with the same objid the first counts, the others are rejects."""
+    """Plan a dataset. Of usable rows with the same objid the first counts, the others are rejects."""
     rejects = _hopeless(catalog, ebv_sfd)
-    fields = list(_fields(catalog, np.setdiff1d(np.arange(len(catalog)), list(rejects))))
+    usable = np.setdiff1d(np.arange(len(catalog)), list(rejects))
+    fields = list(_fields(catalog, usable)) if len(usable) else []
     shards: list[ShardPlan] = []
     group: list[FieldPlan] = []
     for number, field in enumerate(fields):
@@ -64,12 +65,11 @@ def _hopeless(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64]) -> dict[int, s
     table = catalog.table
     ra, dec = (np.array(table[name].fill_null(np.nan).to_numpy()) for name in ("ra", "dec"))
     on_sky = (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)  # false for NaN
-    _, first = np.unique(table["objid"].to_numpy(), return_index=True)
-    repeated = np.setdiff1d(np.arange(len(catalog)), first)
     rejects = dict.fromkeys(np.flatnonzero(~np.isfinite(ebv_sfd)).tolist(), "ebv_sfd missing")
     rejects |= dict.fromkeys(np.flatnonzero(~on_sky).tolist(), "ra or dec is not a position")
-    rejects |= dict.fromkeys(repeated.tolist(), "objid repeated")
-    return rejects
+    good = np.setdiff1d(np.arange(len(catalog)), list(rejects))
+    _, first = np.unique(table["objid"].to_numpy()[good], return_index=True)
+    return rejects | dict.fromkeys(np.setdiff1d(good, good[first]).tolist(), "objid repeated")
 
 
 def _fields(catalog: Catalog, rows: Rows) -> Iterator[FieldPlan]:

@@ -64,5 +64,5 @@ def _check_place(path: Path, shape: tuple[int, ...], centre: Float64s) -> None:
     if not near.any():
         raise IngestError(
             f"{path}: a frame of another field: expected the catalogue's objects of this field inside "
-            f"{width} x {height} pixels, got the nearest at x {x[0]:.0f}, y {y[0]:.0f}; fetch it again"
+            f"{width} x {height} pixels, got the first at x {x[0]:.0f}, y {y[0]:.0f}; fetch it again"
         )

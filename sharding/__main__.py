@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.command(args))
-    except DatasetError as err:
+    except (DatasetError, OSError) as err:
         print(f"sharding: error: {err}", file=sys.stderr)
         return 2
 

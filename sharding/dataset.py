@@ -1,5 +1,6 @@
 """Open a dataset and take images and labels from it by index."""
 
+import hashlib
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from . import splits
 from .errors import DatasetError
-from .manifest import Manifest
+from .manifest import MANIFEST, FileEntry, Manifest
 from .tables import find_column, to_numpy
 from .tarshard import Images, map_pixels, pixel_checksum
 
@@ -34,7 +35,7 @@ class Dataset:
         """Read the manifest and the table of samples, map the shards; DatasetError on any fault."""
         path = Path(path)
         manifest = Manifest.read(path)
-        table = read_table(path / "samples.parquet")
+        table = read_table(path / "samples.parquet", next(f for f in manifest.files if f.name == "samples.parquet"))
         check_samples(table, manifest, path / "samples.parquet")
         return cls(path, manifest, table)
 
@@ -116,10 +117,13 @@ class Dataset:
         return f"{self.path / self.manifest.shards[shard].name}: sample {objid} (row {row})"
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a Parquet file of a dataset, or say in one line why not."""
+def read_table(path: Path, entry: FileEntry) -> pa.Table:
+    """Read a Parquet file of a dataset whose bytes are those that were written, or say in one line why not."""
     try:
-        return pq.read_table(path, memory_map=False)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise DatasetError(f"{path}: its bytes differ from the digest in {MANIFEST}; ingest again")
+        return pq.read_table(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
         reason = str(err).splitlines()[0]
         raise DatasetError(f"{path}: cannot be read ({reason}); the dataset is damaged, ingest again") from err

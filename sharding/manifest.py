@@ -83,7 +83,7 @@ class Manifest:
             content = json.loads(path.read_bytes())
         except OSError as err:
             raise DatasetError(f"{path}: cannot be read ({err.strerror}); is {folder} a finished dataset?") from err
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise DatasetError(f"{path}: not JSON ({err}); the file is damaged, ingest again") from err
         try:
             return cls.check(content)

@@ -57,6 +57,15 @@ class Layout:
         npy = len(self.npy_header) + self.pixel_bytes
         return 2 * BLOCK + _padded(npy) + _padded(self.json_bytes)
 
+    def preamble(self, key: str) -> bytes:
+        """What stands before the pixels of a record: the tar header of its image and the .npy header."""
+        return member_header(f"{key}.image.npy", len(self.npy_header) + self.pixel_bytes) + self.npy_header
+
+    @property
+    def image_bytes(self) -> int:
+        """From the start of a record to the end of its image, padding included."""
+        return BLOCK + _padded(len(self.npy_header) + self.pixel_bytes)
+
     def file_bytes(self, samples: int) -> int:
         """Size of a whole shard."""
         return samples * self.record_bytes + len(END_OF_TAR)
@@ -64,6 +73,14 @@ class Layout:
 
 def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
+
+
+def member_header(name: str, size: int) -> bytes:
+    """The ustar header of a member; nothing in it depends on when, where or by whom it is made."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def pixel_checksum(image: Images) -> int:
@@ -99,10 +116,7 @@ class ShardWriter:
         return offset, int(google_crc32c.value(pixels))
 
     def _member(self, name: str, data: bytes) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        info.mode = 0o644
-        self._file.write(info.tobuf(tarfile.USTAR_FORMAT))
+        self._file.write(member_header(name, len(data)))
         self._file.write(data.ljust(_padded(len(data)), b"\0"))
 
     def close(self) -> None:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from .dataset import check_samples, read_table
 from .errors import DatasetError
 from .hashing import file_digest
 from .manifest import MANIFEST, FileEntry, Manifest
 from .tables import to_numpy
-from .tarshard import map_pixels, pixel_checksum
+from .tarshard import Layout, map_pixels, pixel_checksum
+
+IntArray = npt.NDArray[np.generic]
 
 
 def verify(folder: Path, advance: Callable[[int], None] = lambda samples: None) -> Iterator[str]:
@@ -21,11 +24,8 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda samples: None) 
         yield str(err)
         return
     yield from _strays(folder, manifest)
-    for entry in manifest.files:
-        yield from _file_faults(folder, entry)
     try:
-        samples = read_table(folder / "samples.parquet")
-        rejects = read_table(folder / "rejects.parquet")
+        samples, rejects = (read_table(folder / entry.name, entry) for entry in manifest.files)
         check_samples(samples, manifest, folder / "samples.parquet")
     except DatasetError as err:
         yield str(err)
@@ -38,13 +38,8 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda samples: None) 
         crc32c = to_numpy(samples["crc32c"], "crc32c")[here]
         faults = list(_file_faults(folder, entry))
         if faults and (folder / entry.name).is_file() and (folder / entry.name).stat().st_size == entry.bytes:
-            pixels = map_pixels(folder / entry.name, manifest.layout(entry), entry.samples)
-            named = [
-                f"{folder / entry.name}: sample {objid[row]} (row {row}): pixels differ from their CRC32C; ingest again"
-                for row in range(entry.samples)
-                if pixel_checksum(pixels[row]) != crc32c[row]
-            ]
-            faults = named or [f"{faults[0]} (outside the pixels)"]
+            damaged = list(_damaged_images(folder / entry.name, manifest.layout(entry), objid, crc32c))
+            faults = damaged or [f"{faults[0]} (outside the images)"]
         yield from faults
         advance(entry.samples)
 
@@ -57,6 +52,23 @@ def _file_faults(folder: Path, entry: FileEntry) -> Iterator[str]:
         yield f"{path}: expected {entry.bytes} bytes, got {path.stat().st_size}; ingest again"
     elif file_digest(path) != entry.sha256:
         yield f"{path}: its bytes differ from the digest in {MANIFEST}; ingest again"
+
+
+def _damaged_images(path: Path, layout: Layout, objid: IntArray, crc32c: IntArray) -> Iterator[str]:
+    """Name each sample whose image member differs from what was written: headers, pixels, padding."""
+    pixels = map_pixels(path, layout, len(objid))
+    records = np.memmap(path, np.uint8, mode="r")
+    pixel_end = layout.pixel_offset + layout.pixel_bytes
+    for row, key in enumerate(objid.tolist()):
+        record = records[row * layout.record_bytes :][: layout.image_bytes]
+        whole = pixel_checksum(pixels[row]) == crc32c[row]
+        if (
+            not whole
+            or record[: layout.pixel_offset].tobytes() != layout.preamble(str(key))
+            or record[pixel_end:].any()
+        ):
+            what = "its headers" if whole else "pixels"
+            yield f"{path}: sample {key} (row {row}): {what} differ from what was written; ingest again"
 
 
 def _strays(folder: Path, manifest: Manifest) -> Iterator[str]:

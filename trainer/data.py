@@ -20,6 +20,8 @@ from torch import Tensor
 from augment import Conditions, Preset, apply, draw, preset
 from sharding import Dataset, Order, State
 
+from .errors import TrainerError
+
 Indices = npt.NDArray[np.int64]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -88,6 +90,13 @@ class Stamps:
         if not all(self.dataset.has(f"{prefix}_{band}") for band in self.dataset.bands):
             return None
         return torch.from_numpy(self.dataset.per_band(prefix))
+
+
+def check_view_px(dataset: Dataset, view_px: int) -> None:
+    """Refuse to learn from views that are larger than the stamps: their borders would be made up."""
+    side = min(dataset.image_shape[1:])
+    if view_px > side:
+        raise TrainerError(f"--view-px: expected at most a stamp's side, {side}, got {view_px}; choose a smaller one")
 
 
 @dataclass(frozen=True, slots=True)

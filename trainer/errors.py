@@ -8,5 +8,6 @@ class TrainerError(ValueError):
     """A run cannot begin or go on; the text says where, what was expected, what came and what to do."""
 
 
-#: What the command line reports in one line; anything else is a bug and keeps its traceback.
-USER_ERRORS = (TrainerError, DatasetError, AugmentError)
+#: What the command line reports in one line, a full or unwritable disk too; anything else is a bug and keeps its
+#: traceback.
+USER_ERRORS = (TrainerError, DatasetError, AugmentError, OSError)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sharding import Dataset, Order, State
 
 from .config import FinetuneConfig
-from .data import Batch, Stamps, global_batches
+from .data import Batch, Stamps, check_view_px, global_batches
 from .distributed import Ranks, joined
 from .errors import TrainerError
 from .inference import load_run
@@ -114,6 +114,7 @@ class Finetuning:
 
     def __init__(self, config: FinetuneConfig, dataset: Dataset, init: Path | None, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
+        check_view_px(dataset, config.view_px)
         self.task = make_task(config, dataset)
         self.labels = choose_labels(config, dataset, self.task)
         self.order = Order(self.labels.train, config.seed)

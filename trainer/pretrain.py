@@ -22,7 +22,7 @@ from augment import preset
 from sharding import Dataset, Order, State
 
 from .config import PretrainConfig
-from .data import Batch, Stack, Stamps, global_batches, read_ahead
+from .data import Batch, Stack, Stamps, check_view_px, global_batches, read_ahead
 from .distributed import Ranks, joined
 from .meter import Meter
 from .moco import MoCo, info_nce, key_permutation, normalise
@@ -102,6 +102,7 @@ class Pretraining:
 
     def __init__(self, config: PretrainConfig, dataset: Dataset, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
+        check_view_px(dataset, config.view_px)
         self.stamps = Stamps(dataset, ranks.device)
         self.preset = preset(config.preset)
         self.order = Order(np.union1d(dataset.split("train"), dataset.split("validation")), config.seed)

@@ -153,10 +153,22 @@ def test_extinctions_of_no_law_or_of_two_are_refused() -> None:
 
 
 def test_ebv_of_the_catalogue_wins_and_its_absence_is_an_error() -> None:
-    given = reddening(np.array([0.1, np.nan]), np.full((2, 5), 0.3), "c.csv")
-    np.testing.assert_array_equal(given.ebv_sfd, [0.1, np.nan])
+    r = np.array(list(LAWS["Schlafly-Finkbeiner 2011"].values()))
+    given = reddening(np.array([0.1, np.nan]), np.array([0.3 * r, 0.2 * r]), "c.csv")
+    np.testing.assert_allclose(given.ebv_sfd, [0.1, 0.2])  # the second row has none of its own
+    assert given.law == "Schlafly-Finkbeiner 2011"
+    np.testing.assert_array_equal(reddening(np.array([0.1, np.nan]), None, "c.csv").ebv_sfd, [0.1, np.nan])
     with pytest.raises(IngestError, match="no column ebv_sfd and no extinction"):
         reddening(None, None, "c.csv")
+
+
+def test_one_band_that_contradicts_the_others_is_refused_and_a_missing_one_is_missing() -> None:
+    extinction = 0.05 * np.array([list(LAWS["Schlegel-Finkbeiner-Davis 1998"].values())] * 3)
+    extinction[1, 4] = -9999
+    np.testing.assert_allclose(reddening(None, extinction, "c.csv").ebv_sfd, [0.05, np.nan, 0.05])
+    extinction[2, 0] = 9.0
+    with pytest.raises(IngestError, match=r"extinction_. is .* in row 2"):
+        reddening(None, extinction, "c.csv")
 
 
 def test_whole_numbers_that_became_floats_are_taken_where_that_is_exact(tmp_path: Path) -> None:

@@ -171,14 +171,41 @@ def test_what_is_in_the_way_is_never_removed(small_field: Any, small_dataset: Pa
 def test_rows_that_cannot_become_samples_are_rejects_with_their_reason(small_field: Any, tmp_path: Path) -> None:
     rows = small_field.table.to_pylist()
     rows += [rows[0] | {"specz": 0.2}, rows[1] | {"objid": 5, "ra": 400.0}, rows[2] | {"objid": 6, "ebv_sfd": None}]
+    rows.insert(0, rows[3] | {"dec": None})  # unusable, so the later row with its objid counts
     path = tmp_path / "c.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
     catalog = read_catalog(path)
     dust = reddening(catalog.array("ebv_sfd"), None, "c")
     plan = make_plan(catalog, dust.ebv_sfd, 512)
-    assert plan.rejects == {12: "objid repeated", 13: "ra or dec is not a position", 14: "ebv_sfd missing"}
+    assert plan.rejects == {
+        0: "ra or dec is not a position",
+        13: "objid repeated",
+        14: "ra or dec is not a position",
+        15: "ebv_sfd missing",
+    }
     planned = np.concatenate([part.rows for shard in plan.shards for part in shard.fields])
-    assert sorted(planned) == list(range(12))
+    assert sorted(planned) == list(range(1, 13))
+
+
+def test_a_catalogue_without_a_usable_row_is_one_line(small_field: Any, tmp_path: Path) -> None:
+    rows = [row | {"ra": float("nan")} for row in small_field.table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
+    with pytest.raises(IngestError, match=r"no row can become a sample \(ra or dec is not a position"):
+        prepare(_config(small_field, tmp_path / "out", catalog=tmp_path / "c.parquet"))
+
+
+def test_an_out_that_cannot_be_made_is_refused_at_once(small_field: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IngestError, match="expected a folder to write in"):
+        _config(small_field, tmp_path / "file/out")
+
+
+def test_an_address_where_no_cluster_is_fails_at_once(small_field: Any, tmp_path: Path) -> None:
+    arguments = ("--catalog", small_field.catalog, "--frames", small_field.frames, "--out", tmp_path / "out")
+    done = _run(*arguments, "--address", "127.0.0.1:1")  # nothing listens on port 1
+    assert done.returncode == 2
+    assert "no Ray cluster answers" in done.stderr
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_the_plan_is_a_function_of_the_objects_not_of_their_rows(small_field: Any, tmp_path: Path) -> None:

@@ -107,6 +107,24 @@ def test_a_flipped_bit_anywhere_is_caught(damaged: Path, flip_bit: Flip) -> None
             flip_bit(path, byte, bit)
 
 
+def test_a_changed_table_of_samples_is_never_read(damaged: Path, flip_bit: Flip) -> None:
+    table = damaged / "samples.parquet"
+    for byte in range(4, table.stat().st_size, 97):
+        flip_bit(table, byte, 3)
+        with pytest.raises(DatasetError, match=r"samples\.parquet"):
+            Dataset.open(damaged)
+        flip_bit(table, byte, 3)
+
+
+def test_a_flipped_bit_of_an_image_s_headers_or_padding_is_named(damaged: Path, flip_bit: Flip) -> None:
+    dataset = Dataset.open(damaged)
+    layout = dataset.manifest.layout(dataset.manifest.shards[0])
+    for byte in (0, 150, 511, 512, 600, layout.image_bytes - 1):
+        flip_bit(damaged / "shards/00000.tar", layout.record_bytes + byte, 2)
+        assert "sample 1237645876861337001 (row 1): its headers differ" in next(verify(damaged))
+        flip_bit(damaged / "shards/00000.tar", layout.record_bytes + byte, 2)
+
+
 @pytest.mark.parametrize("fault", ["truncated", "missing", "swapped", "stray", "edited"])
 def test_other_faults_are_caught(damaged: Path, fault: str) -> None:
     first, second = (damaged / f"shards/0000{n}.tar" for n in range(2))

@@ -11,7 +11,8 @@ import torch
 
 from augment import preset
 from sharding import Dataset, Order, State
-from trainer.data import READ_AHEAD, Stamps, evaluation_batches, global_batches, read_ahead
+from trainer.data import READ_AHEAD, Stamps, check_view_px, evaluation_batches, global_batches, read_ahead
+from trainer.errors import TrainerError
 
 CPU = torch.device("cpu")
 
@@ -87,3 +88,11 @@ def test_the_plain_view_is_the_dereddened_centre(make_survey: Callable[..., Data
     gain = 10 ** (0.4 * dataset.column("ebv_sfd")[:, None] * np.array([4.239, 3.303, 2.285, 1.698, 1.263]))
     expected = dataset.images(np.arange(4))[:, :, 21:85, 21:85] * gain[:, :, None, None]
     np.testing.assert_allclose(plain.numpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_views_larger_than_the_stamps_are_refused(make_survey: Callable[..., Dataset]) -> None:
+    dataset = make_survey(3)
+    side = min(dataset.image_shape[1:])
+    check_view_px(dataset, side)
+    with pytest.raises(TrainerError, match=f"--view-px: expected at most a stamp's side, {side}, got {side + 1}"):
+        check_view_px(dataset, side + 1)
