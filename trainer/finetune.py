@@ -114,9 +114,9 @@ class Finetuning:
 
     def __init__(self, config: FinetuneConfig, dataset: Dataset, init: Path | None, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
-        check_view_px(dataset, config.view_px)
         self.task = make_task(config, dataset)
         self.labels = choose_labels(config, dataset, self.task)
+        check_view_px(dataset, config.view_px)
         self.order = Order(self.labels.train, config.seed)
         self.steps_per_epoch = self.order.batches_per_epoch(config.batch)
         self.learner = self._learner(dataset, init)

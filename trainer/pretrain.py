@@ -102,9 +102,9 @@ class Pretraining:
 
     def __init__(self, config: PretrainConfig, dataset: Dataset, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
-        check_view_px(dataset, config.view_px)
         self.stamps = Stamps(dataset, ranks.device)
         self.preset = preset(config.preset)
+        check_view_px(dataset, config.view_px)
         self.order = Order(np.union1d(dataset.split("train"), dataset.split("validation")), config.seed)
         steps = config.epochs * self.order.batches_per_epoch(config.batch)
         self.total_steps = min(steps, config.max_steps or steps)
