@@ -14,7 +14,7 @@ SHOWN = {
     "accuracy": "instance accuracy",
     "validation_loss": "validation loss",
     "validation_sigma_mad": r"validation $\sigma_{\rm MAD}$",
-    "validation_accuracy": "validation accuracy",
+    "validation_error": "validation error, share",
 }
 
 
