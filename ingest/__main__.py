@@ -1,4 +1,4 @@
-"""`python -m ingest run | simulate`."""
+"""`python -m ingest run | hdf5 | export | simulate | likeness`."""
 
 import argparse
 import sys
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import IngestError
+from .export import add_export
+from .hdf5 import add_hdf5
+from .run import add_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,56 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ingest: error: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ingest: interrupted; nothing was left behind", file=sys.stderr)
+        print("ingest: interrupted; the same command goes on from what is whole on disk", file=sys.stderr)
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ingest", description="From survey frames to a dataset.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="cut the stamps of a catalogue out of survey frames"))
+    add_run(commands.add_parser("run", help="cut the stamps of a catalogue out of survey frames"))
+    add_hdf5(commands.add_parser("hdf5", help="take the HDF5 files that the published codes use"))
+    add_export(commands.add_parser("export", help="give a stamp back as FITS, with its WCS"))
     _add_simulate(commands.add_parser("simulate", help="make a practice survey in SDSS's own file formats"))
     _add_likeness(commands.add_parser("likeness", help="draw how alike a practice catalogue and a real one are"))
     return parser
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--catalog", type=Path, required=True, help="CSV, Parquet or FITS; photoObj files as they are")
-    parser.add_argument("--frames", type=Path, required=True, help="folder of frames, flat or in the archive's layout")
-    parser.add_argument("--out", type=Path, required=True, help="dataset to make; must not exist yet")
-    parser.add_argument("--max-petro-r", type=float, metavar="MAG", help="keep objects up to this petroMag_r")
-    parser.add_argument("--dereddened", action="store_true", help="apply that cut to petroMag_r - extinction_r")
-    parser.add_argument("--keep-repeats", action="store_true", help="photoObj: keep every observation of a THING_ID")
-    parser.add_argument("--samples-per-shard", type=int, default=512, help="fill a shard up to this (default: 512)")
-    parser.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, else a local one)")
-    parser.add_argument("--workers", type=int, help="processes of a local Ray (default: one a core)")
-    parser.set_defaults(command=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from .job import IngestConfig, prepare, write_dataset
-    from .report import bar, prepared_lines
-    from .selection import SelectionConfig
-
-    selection = SelectionConfig(
-        max_petro_r=args.max_petro_r, dereddened=args.dereddened, keep_repeats=args.keep_repeats
-    )
-    config = IngestConfig(
-        catalog=args.catalog,
-        frames=args.frames,
-        out=args.out,
-        selection=selection,
-        samples_per_shard=args.samples_per_shard,
-        address=args.address,
-        workers=args.workers,
-    )
-    work = prepare(config)
-    print("\n".join(prepared_lines(work)))
-    with bar("ingest", "fields") as advance:
-        dataset = write_dataset(config, work, advance)
-    counts = dataset.manifest.counts
-    print(f"{args.out}: {counts['samples']} samples, {counts['rejects']} rejects of {counts['objects']} objects")
-    return 0
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

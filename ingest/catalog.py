@@ -2,8 +2,16 @@
 
 Column names are matched without case or underscores; those that Skymill knows get its spelling, all others stay as they
 are and become labels. `z` is a band: a redshift is called `specz` or `redshift`.
+
+Units are the survey's own and are not converted: fluxes are nanomaggies (3.631 microjansky), positions are degrees, and
+magnitudes of SDSS are asinh magnitudes (Lupton, Gunn and Szalay 1999, AJ 118, 1406), which stay finite where a flux is
+0 or negative: compare faint objects by flux.
+
+SDSS writes -9999 for what was not measured. A table that `read_catalog` returns has null there: in floating columns,
+and in `specz` and `thing_id` of any type. Columns with several numbers a row (profiles, apertures) are not touched.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +41,8 @@ OPTIONAL = {
     **{f"{name}_{band}": pa.float64() for name in ("extinction", "psf_fwhm") for band in SDSS_BANDS},
 }
 DEFAULT_RERUN = "301"
+MISSING = -9999
+_CANONICAL = {canonical(name): name for name in REQUIRED | OPTIONAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,8 @@ class Catalog:
         found = find_column(self.table, name)
         if found is None:
             return None
-        values = np.array(_cast(self.table[found], pa.float64(), found, self.path).fill_null(np.nan).to_numpy())
-        values[values == -9999] = np.nan
+        values = np.array(cast_column(self.table[found], pa.float64(), found, self.path).fill_null(np.nan).to_numpy())
+        values[values == MISSING] = np.nan
         return values
 
     def need(self, name: str) -> npt.NDArray[np.float64]:
@@ -77,25 +87,24 @@ def read_catalog(path: Path) -> Catalog:
     table = read_table(path)
     names = {canonical(name) for name in table.column_names}
     is_photoobj = {"objctype", "mode", "thingid", "petromagr"} <= names
-    table = _rename(table, path)
+    table = rename_known(table, path)
     for name in REQUIRED:
         if name not in table.column_names:
             raise IngestError(f"{path}: expected a column {name}, got {', '.join(table.column_names[:12])}...; add it")
     if table.num_rows == 0:
         raise IngestError(f"{path}: the catalogue has no rows; expected at least one object")
-    for name, kind in (REQUIRED | OPTIONAL).items():
-        if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, _cast(table[name], kind, name, path))
+    table = blank_missing(cast_known(table, path))
     for name in REQUIRED:
         if name not in ("ra", "dec") and table[name].null_count:
             raise IngestError(f"{path}: column {name} has {table[name].null_count} missing values; drop those rows")
     if "rerun" not in table.column_names:
-        table = table.append_column("rerun", pa.array([DEFAULT_RERUN] * table.num_rows))
+        table = table.append_column("rerun", pa.repeat(DEFAULT_RERUN, table.num_rows))
     return Catalog(path, table, is_photoobj)
 
 
-def _rename(table: pa.Table, path: Path) -> pa.Table:
-    known = {canonical(name): name for name in REQUIRED | OPTIONAL}
+def rename_known(table: pa.Table, path: Path, others: Iterable[str] = ()) -> pa.Table:
+    """Give columns that Skymill knows its spelling, and those that mean one of ``others`` that one's."""
+    known = {canonical(name): name for name in others} | _CANONICAL
     present = {canonical(name) for name in table.column_names}
     if "specz" not in present:
         known["redshift"] = "specz"
@@ -108,21 +117,46 @@ def _rename(table: pa.Table, path: Path) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) -> pa.ChunkedArray:
+def cast_known(table: pa.Table, path: Path) -> pa.Table:
+    """Give columns that Skymill knows their types; the others stay as they are."""
+    for name, kind in (REQUIRED | OPTIONAL).items():
+        if name in table.column_names:
+            table = _replace(table, name, cast_column(table[name], kind, name, path))
+    return table
+
+
+def blank_missing(table: pa.Table) -> pa.Table:
+    """Put null where -9999 stands for missing (see the module). Columns without a -9999 are not copied."""
+    for name in table.column_names:
+        column = table[name]
+        # float16 cannot hold -9999, so it needs no look.
+        if name in ("specz", "thing_id") or column.type in (pa.float32(), pa.float64()):
+            missing = pc.equal(column, pa.scalar(MISSING, column.type))
+            if pc.any(missing).as_py():
+                table = _replace(table, name, pc.if_else(missing, pa.scalar(None, column.type), column))
+    return table
+
+
+def cast_column(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: Path) -> pa.ChunkedArray:
     """Cast without loss: a float is taken for an integer only where it is one, below 2**53."""
     try:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             column = pc.utf8_trim_whitespace(column)
         if pa.types.is_integer(kind) and pa.types.is_floating(column.type):
             _check_exact(column, name, path)
-        return column.cast(kind)
+        return column if column.type == kind else column.cast(kind)
     except pa.ArrowException as err:
         raise IngestError(f"{path}: column {name} cannot be read as {kind} ({' '.join(str(err).split())})") from err
 
 
+def _replace(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, column)
+
+
 def _check_exact(column: pa.ChunkedArray, name: str, path: Path) -> None:
-    values = np.asarray(column.drop_null().to_numpy())
-    if not ((values == np.floor(values)) & (np.abs(values) < 2**53)).all():
-        raise IngestError(
-            f"{path}: column {name} holds floats, expected integers: a float rounds identifiers; export it anew"
-        )
+    for chunk in column.chunks:
+        values = np.asarray(chunk.drop_null().to_numpy(zero_copy_only=False))
+        if not ((values == np.floor(values)) & (np.abs(values) < 2**53)).all():
+            raise IngestError(
+                f"{path}: column {name} holds floats, expected integers: a float rounds identifiers; export it anew"
+            )

@@ -1,23 +1,29 @@
-"""SDSS corrected frames: where one lies, and reading it with every check that tells it is the right one.
+"""SDSS corrected frames: reading one with every check that tells it is the right one.
 
 Run, camcol, field and band come from the file's name: the header's FRAME is the field number in r only, and FIELD
-may be absent. Pixel (0, 0) has its centre at (0, 0), as in NumPy and astropy with origin 0.
+may be absent. Pixel (0, 0) has its centre at (0, 0), as in NumPy and astropy with origin 0. HDU 0 is the image, HDU 1
+the calibration of each column, HDU 2 the sky that was taken off, HDU 3 the astrometry (asTrans).
 """
 
-import bz2
 import io
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import IngestError
+from .astrometry import check_astrometry
+from .bzip2 import unpack
+from .errors import FrameError, IngestError
 
-SUFFIXES = (".fits", ".fits.bz2")
+if TYPE_CHECKING:
+    from .sources import FrameFile
+
+_PIXELS = {-32: ">f4", -64: ">f8"}  # BITPIX
 _SCALE_RANGE_ARCSEC = (0.3, 0.5)  # an SDSS pixel has 0.396
+
+Image = npt.NDArray[np.float32]  # (y, x) [nanomaggy / pixel]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,87 +39,120 @@ class Field:
         """Name of the frame without its suffix."""
         return f"frame-{band}-{self.run:06d}-{self.camcol}-{self.field:04d}"
 
+    def beside(self, step: int) -> "Field":
+        """The field ``step`` further along its run."""
+        return Field(self.run, self.camcol, self.field + step, self.rerun)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One band of one field."""
+    """One band of one field: all of its rows, or those from ``first_row`` on that `image` holds."""
 
-    path: Path
-    image: npt.NDArray[np.float32]  # (y, x) [nanomaggy / pixel]
-    wcs: Any  # astropy.wcs.WCS of the image
+    file: "FrameFile"
+    image: Image
+    wcs: Any  # astropy.wcs.WCS of the whole frame
     origin: str  # header ORIGIN: which survey made it
+    first_row: int = 0
 
 
-def find_frame(root: Path, field: Field, band: str) -> Path | None:
-    """Look for a frame in a flat folder or in the archive's layout."""
-    archive = Path(field.rerun, str(field.run), str(field.camcol))
-    for folder in (root, root / archive, root / "boss/photoObj/frames" / archive):
-        for suffix in SUFFIXES:
-            path = folder / (field.file_name(band) + suffix)
-            if path.is_file():
-                return path
-    return None
-
-
-def read_frame(path: Path, field: Field, band: str) -> Frame:
-    """Read one frame whole; IngestError where it is damaged or is not the frame that its name promises."""
+def read_frame(file: "FrameFile", field: Field, band: str) -> Frame:
+    """All of a frame; FrameError where it is damaged or is not the frame that its name promises."""
     from astropy.io import fits
-    from astropy.io.fits.verify import VerifyWarning
-    from astropy.utils.exceptions import AstropyWarning
 
+    data = memoryview(unpacked(file))
     try:
-        raw = path.read_bytes()
-        data = bz2.decompress(raw) if path.suffix == ".bz2" else raw
-    except (OSError, ValueError, EOFError) as err:
-        raise IngestError(f"{path}: not a whole bzip2 file ({err}); fetch it again") from err
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)  # RADECSYS, 'dd/mm/yy': old but harmless
-            warnings.simplefilter("error", VerifyWarning)
-            warnings.filterwarnings("error", message=".*truncated")
-            with fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False) as hdus:
-                return _parse(path, hdus, field, band)
+        with quiet(), fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False) as hdus:
+            header = hdus[0].header
+            image = pixels(file, header, data[int(hdus[0].fileinfo()["datLoc"]) :])
+            _check_columns(file, hdus, image)
+            check_identity(file, header, hdus[3].data if len(hdus) > 3 else None, field, band)
+            wcs = tan_wcs(file, header)
+            if len(hdus) > 3:
+                check_astrometry(file, hdus[3], wcs, image.shape)
+            return Frame(file, image, wcs, str(header.get("ORIGIN", "unknown")).strip())
     except IngestError:
         raise
     except Exception as err:  # a damaged header can break FITS and WCS code in any way
-        raise IngestError(f"{path}: not a readable SDSS frame ({' '.join(str(err).split())}); fetch it again") from err
+        raise unreadable(file, err) from err
 
 
-def _parse(path: Path, hdus: Any, field: Field, band: str) -> Frame:
-    header, image = hdus[0].header, hdus[0].data
-    if image is None or image.ndim != 2 or image.dtype.kind != "f":
-        found = "none" if image is None else f"{image.ndim}-dimensional {image.dtype.name}"
-        raise IngestError(f"{path}: expected a 2-dimensional float image in HDU 0, got {found}; fetch it again")
-    _check_identity(path, hdus, field, band)
-    return Frame(path, image.astype(np.float32), _tan_wcs(path, header), str(header.get("ORIGIN", "unknown")).strip())
+def unpacked(file: "FrameFile", size: int = -1) -> bytes:
+    """The first ``size`` bytes of a frame's FITS file (default: all)."""
+    if not file.name.endswith(".bz2"):
+        return file.content if size < 0 else file.content[:size]
+    try:
+        return unpack(file.content, size)
+    except ValueError as err:
+        raise FrameError(file.where, file.name, "not a whole bzip2 file", str(err)) from err
 
 
-def _check_identity(path: Path, hdus: Any, field: Field, band: str) -> None:
-    """Compare what the headers and the astrometry table say with the name; what is absent says nothing."""
+def unreadable(file: "FrameFile", err: Exception) -> FrameError:
+    """The message for bytes that FITS or WCS code stumbled over."""
+    return FrameError(file.where, file.name, "not a readable SDSS frame", " ".join(str(err).split()))
+
+
+class quiet(warnings.catch_warnings):  # noqa: N801 - used as `with quiet():`
+    """Inside, astropy keeps silent about RADECSYS and 'dd/mm/yy', which are old but harmless; damage is an error."""
+
+    def __enter__(self) -> None:  # type: ignore[override]
+        from astropy.io.fits.verify import VerifyWarning
+        from astropy.utils.exceptions import AstropyWarning
+
+        super().__enter__()
+        warnings.simplefilter("ignore", AstropyWarning)
+        warnings.simplefilter("error", VerifyWarning)
+        warnings.filterwarnings("error", message=".*truncated")
+
+
+def pixels(file: "FrameFile", header: Any, data: bytes | memoryview, rows: int | None = None) -> Image:
+    """The image of a header (or its first ``rows``) from the bytes behind it: (y, x), native float32.
+
+    Read here and not by astropy, which copies once more.
+    """
+    kind = _PIXELS.get(header["BITPIX"])
+    shape = [header[f"NAXIS{n}"] for n in range(header["NAXIS"], 0, -1)]
+    if kind is None or len(shape) != 2 or header.get("BSCALE", 1) != 1 or header.get("BZERO", 0) != 0:
+        found = f"{' x '.join(map(str, shape)) or 'none'} of BITPIX {header['BITPIX']}"
+        raise FrameError(file.where, file.name, f"expected a 2-dimensional float image in HDU 0, got {found}")
+    height, width = (rows or shape[0]), shape[1]
+    if len(data) < height * width * np.dtype(kind).itemsize:
+        raise FrameError(file.where, file.name, "not a readable SDSS frame", "its image is truncated")
+    return np.frombuffer(data, kind, count=height * width).reshape(height, width).astype(np.float32)
+
+
+def _check_columns(file: "FrameFile", hdus: Any, image: Image) -> None:
+    """The calibration has a number for each column: where it does not, axes were swapped or images mixed up."""
+    columns = len(hdus[1].data) if len(hdus) > 1 and getattr(hdus[1].data, "ndim", 0) == 1 else image.shape[1]
+    if columns != image.shape[1]:
+        problem = f"expected {columns} columns by the calibration in HDU 1, got an image of {image.shape[1]}"
+        raise FrameError(file.where, file.name, problem)
+
+
+def check_identity(file: "FrameFile", header: Any, astrans: Any, field: Field, band: str) -> None:
+    """Compare what the header and the astrometry table say with the name; what is absent says nothing."""
     expected = {"RUN": field.run, "CAMCOL": field.camcol, "FILTER": band, "FIELD": field.field}
-    header = hdus[0].header
     said: list[tuple[str, Any]] = [(name, header[name]) for name in ("RUN", "CAMCOL", "FILTER") if name in header]
-    if len(hdus) > 3 and len(hdus[3].data):
-        row = hdus[3].data[0]
-        said += [(name, row[name]) for name in expected if name in hdus[3].data.names]
+    if astrans is not None and len(astrans):
+        said += [(name, astrans[0][name]) for name in expected if name in astrans.names]
     for name, value in said:
         value = value.strip() if isinstance(value, str) else int(value)
         if value != expected[name]:
-            raise IngestError(
-                f"{path}: a frame of another field: expected {name} {expected[name]} by its name, "
-                f"got {value} inside; fetch it again"
-            )
+            problem = f"a frame of another field: expected {name} {expected[name]} by its name, got {value} inside"
+            raise FrameError(file.where, file.name, problem)
 
 
-def _tan_wcs(path: Path, header: Any) -> Any:
+def tan_wcs(file: "FrameFile", header: Any) -> Any:
+    """The WCS of a frame's header, which must be a gnomonic one of SDSS's pixel scale."""
     from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales
 
     wcs = WCS(header)
     if list(wcs.wcs.ctype) != ["RA---TAN", "DEC--TAN"]:
-        raise IngestError(f"{path}: expected a WCS of RA---TAN, DEC--TAN, got {list(wcs.wcs.ctype)}; fetch it again")
+        problem = f"expected a WCS of RA---TAN, DEC--TAN, got {list(wcs.wcs.ctype)}"
+        raise FrameError(file.where, file.name, problem)
     low, high = _SCALE_RANGE_ARCSEC
     scales = proj_plane_pixel_scales(wcs) * 3600
     if not np.all((low < scales) & (scales < high)):
-        raise IngestError(f"{path}: expected pixels of 0.396 arcsec, got {scales} from its WCS; fetch it again")
+        problem = f"expected pixels of 0.396 arcsec, got {scales[0]:.4g} x {scales[1]:.4g} from its WCS"
+        raise FrameError(file.where, file.name, problem)
     return wcs

@@ -1,273 +1,208 @@
-"""The ingest job: plan, cut shards on Ray, publish the dataset."""
+"""The ingest job: cut strips, join shards, publish the dataset. It goes on from what an earlier start left whole."""
 
-import os
-import re
-import shutil
-import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
-import pyarrow as pa
 
 from sharding import Dataset
-from sharding.manifest import Manifest
-from sharding.writer import finish
+from sharding.records import Records, TarRecords, file_bytes
 
-from .catalog import Catalog, read_catalog
-from .errors import IngestError
-from .extinction import Reddening, reddening
-from .frames import find_frame
-from .plan import Plan, ShardPlan, make_plan
-from .register import SCALE_ARCSEC, SIZE
-from .selection import SelectionConfig, Step, select
-from .shard import ShardResult, label_columns, make_shard
-from .stamps import missing_frame
-from .tables import SDSS_BANDS
+from .join import join_shard, read_entry
+from .plan import StripPlan
+from .pool import Pool, ray_pool
+from .prepare import IngestConfig, Prepared, label_texts
+from .publish import publish
+from .strip import Objects, Piece, cut_strip
+from .workfolder import WorkFolder, opened
 
-COVERAGE = "every pixel of every band is covered by the whole 6 x 6 kernel; other objects are rejects"
+_HEARTBEAT_S = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IngestConfig:
-    """What to ingest, and where to."""
+@dataclass(slots=True)
+class Progress:
+    """How far a job is. ``*_before`` were whole on disk when it started."""
 
-    catalog: Path
-    frames: Path
-    out: Path
-    selection: SelectionConfig
-    samples_per_shard: int = 512
-    address: str | None = None  # of a Ray cluster; None starts a local one
-    workers: int | None = None  # processes of a local Ray; None takes one a core
+    fields_total: int
+    objects: int  # rejects of the plan included
+    fields: int = 0
+    fields_before: int = 0
+    galaxies_before: int = 0
+    samples: int = 0
+    rejects: int = 0
+    frames: int = 0  # unpacked whole, in this start
+    read_bytes: int = 0  # of frame files, in this start
+    unpacked_bytes: int = 0
+    again_frames: int = 0
+    again_bytes: int = 0
+    began_s: float = field(default_factory=time.monotonic)
 
-    def __post_init__(self) -> None:
-        if self.samples_per_shard < 1:
-            raise IngestError(f"--samples-per-shard: expected at least 1, got {self.samples_per_shard}")
-        if self.workers is not None and self.workers < 1:
-            raise IngestError(f"--workers: expected at least 1, got {self.workers}")
-        if not self.frames.is_dir():
-            raise IngestError(f"{self.frames}: expected a folder of frames, found none; check --frames")
-        if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
-            raise IngestError(f"{self.out}: already there; remove it or choose another --out")
-        above = next(folder for folder in self.out.absolute().parents if folder.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise IngestError(f"{self.out}: expected a folder to write in at {above}, got none; choose another --out")
+    def add(self, summary: dict[str, Any], *, before: bool) -> None:
+        """Count a strip."""
+        self.fields += summary["fields"]
+        self.samples += summary["samples"]
+        self.rejects += summary["rejects"]
+        if before:
+            self.fields_before += summary["fields"]
+            self.galaxies_before += summary["samples"] + summary["rejects"]
+            return
+        self.read_bytes += sum(size for _, size, _ in summary["inputs"])
+        for name in ("frames", "unpacked_bytes", "again_frames", "again_bytes"):
+            setattr(self, name, getattr(self, name) + summary[name])
 
+    @property
+    def galaxies(self) -> int:
+        """Samples and rejects."""
+        return self.samples + self.rejects
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A catalogue ready to be cut, and how it came about."""
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.began_s
 
-    catalog: Catalog
-    rows_read: int
-    steps: list[Step]
-    reddening: Reddening
-    plan: Plan
-
-
-def prepare(config: IngestConfig) -> Prepared:
-    """Read the catalogue, select, derive E(B-V), plan, and see that every frame is there. Reads no frame."""
-    given = read_catalog(config.catalog)
-    catalog, steps = select(given, config.selection)
-    dust = reddening(catalog.array("ebv_sfd"), catalog.per_band("extinction"), str(config.catalog))
-    plan = make_plan(catalog, dust.ebv_sfd, config.samples_per_shard)
-    if not plan.shards:
-        raise IngestError(f"{config.catalog}: no row can become a sample ({next(iter(plan.rejects.values()))}...)")
-    for shard in plan.shards:
-        for part in shard.fields:
-            for band in SDSS_BANDS:
-                if find_frame(config.frames, part.field, band) is None:
-                    raise IngestError(missing_frame(config.frames, part.field, band))
-    table = catalog.table
-    if "ebv_sfd" in table.column_names:
-        table = table.drop_columns(["ebv_sfd"])
-    table = table.append_column("ebv_sfd", pa.array(dust.ebv_sfd, from_pandas=True))
-    return Prepared(Catalog(catalog.path, table, catalog.is_photoobj), len(given), steps, dust, plan)
+    @property
+    def seconds_left(self) -> float | None:
+        """By the rate so far; None before the first strip."""
+        here = self.fields - self.fields_before
+        return self.seconds / here * (self.fields_total - self.fields) if here else None
 
 
-def write_dataset(config: IngestConfig, work: Prepared, progress: Callable[[int, int], None]) -> Dataset:
-    """Cut the prepared catalogue into ``OUT.partial``, then rename it: the dataset appears whole, or not at all.
+def write_dataset(
+    config: IngestConfig,
+    work: Prepared,
+    progress: Callable[[Progress], None] = lambda state: None,
+    shards: Iterable[int] | None = None,
+) -> Dataset:
+    """Cut the prepared catalogue, shard after shard in the order of ``shards`` (default: ascending).
 
-    ``progress`` hears (fields done, fields in all).
+    The bytes do not depend on that order, on the number of workers, or on where an earlier start ended. The dataset
+    appears at ``config.out`` whole, or not at all. ``progress`` is called about once a second.
     """
-    total = sum(len(shard.fields) for shard in work.plan.shards)
-    partial = config.out.with_name(config.out.name + ".partial")
-    _clear(partial)
-    try:
-        (partial / "shards").mkdir(parents=True)
-        results: dict[int, ShardResult] = {}
-        done = 0
-        for shard, result in _run_on_ray(config, work, partial):
-            results[shard.number] = result
-            done += len(shard.fields)
-            progress(done, total)
-        _publish(partial, work, [results[number] for number in sorted(results)])
-        if config.out.is_dir():
-            config.out.rmdir()  # empty: checked at the start, and rmdir refuses anything else
-        partial.replace(config.out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    state = Progress(work.plan.fields.num_rows, len(work.catalog), rejects=len(work.plan.reject_rows))
+    progress(state)
+    with opened(config.out, work.digest) as folder:
+        job = _Job(config, work, folder, state)
+        tasks = job.missing(range(work.plan.shards) if shards is None else shards)
+        first = next(tasks, None)
+        if first is not None:
+            with ray_pool(config.address, config.workers) as pool:
+                job.run(pool, first, tasks, progress)
+        publish(folder, config, work)
+        progress(state)
     return Dataset.open(config.out)
 
 
-def _clear(partial: Path) -> None:
-    """Remove what a killed run left; refuse to remove anything else that happens to have the name."""
-    if not partial.exists():
-        return
-    ours = re.compile(r"shards|(samples\.parquet|rejects\.parquet|dataset\.json)(\.\d+\.partial)?")
-    if not partial.is_dir() or not all(ours.fullmatch(path.name) for path in partial.iterdir()):
-        raise IngestError(f"{partial}: in the way, and not left by an ingest; move it or choose another --out")
-    shutil.rmtree(partial)
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A strip to cut."""
+
+    shard: int
+    plan: StripPlan
+    objects: Objects
+    records: Records
+
+    def __str__(self) -> str:
+        first, last = self.plan.fields[0].field, self.plan.fields[-1].field
+        return f"run {first.run} camcol {first.camcol} fields {first.field} to {last.field}"
 
 
-def _run_on_ray(config: IngestConfig, work: Prepared, out: Path) -> Iterator[tuple[ShardPlan, ShardResult]]:
-    """Yield shards as they finish. Two tasks a core wait at most, so that the driver's memory stays bounded."""
-    import ray
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """A shard to join."""
 
-    _start_ray(ray, config)
-    try:
-        task = ray.remote(num_cpus=1, max_retries=3)(_attempt)
-        frames, target = config.frames.absolute(), out.absolute()
-        bound = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting: dict[Any, ShardPlan] = {}
-        todo = iter(work.plan.shards)
+    shard: int
+    records: Records
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}"
+
+
+@dataclass(slots=True)
+class _Job:
+    """What is still to do of a job."""
+
+    config: IngestConfig
+    work: Prepared
+    folder: WorkFolder
+    state: Progress
+    uncut: dict[int, int] = field(default_factory=dict)  # shard -> strips that are not cut yet
+
+    def missing(self, shards: Iterable[int]) -> Iterator[_Cut | _Join]:
+        """Strips that are not whole on disk, and shards whose strips all are; counts what is."""
+        for shard in shards:
+            strips = list(self.work.plan.strips(shard))
+            if read_entry(self.folder.entries, self.folder.dataset, shard) is not None:
+                for strip in strips:
+                    self.state.add(_summary(self.folder.piece(strip.number)), before=True)
+                continue
+            texts = label_texts(self.work.catalog.table, np.concatenate([strip.rows for strip in strips]))
+            records = self.work.records(self.config, texts)
+            cuts = list(self._cuts(shard, strips, texts, records))
+            self.uncut[shard] = len(cuts)
+            yield from cuts or [_Join(shard, records)]
+
+    def _cuts(self, shard: int, strips: list[StripPlan], texts: list[bytes], records: Records) -> Iterator[_Cut]:
+        begin = 0
+        for strip in strips:
+            rows = strip.rows
+            summary = self.folder.piece(strip.number).read_summary()
+            if summary is not None and _is_whole(self.folder.piece(strip.number), summary, records):
+                self.state.add(summary, before=True)
+            else:
+                objid, ra, dec = (
+                    self.work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec")
+                )
+                yield _Cut(shard, strip, Objects(objid, ra, dec, texts[begin : begin + len(rows)]), records)
+            begin += len(rows)
+
+    def run(
+        self, pool: Pool, first: _Cut | _Join, rest: Iterator[_Cut | _Join], progress: Callable[[Progress], None]
+    ) -> None:
+        """Do the tasks. A shard is joined as soon as its last strip is cut, before more strips are begun."""
+        joins: deque[_Cut | _Join] = deque([first])
         while True:
-            for shard in todo:
-                waiting[task.remote(shard, _labels(work, shard), frames, target)] = shard
-                if len(waiting) >= bound:
+            while pool.free:
+                task = joins.popleft() if joins else next(rest, None)
+                if task is None:
                     break
-            if not waiting:
+                self._put(pool, task)
+            if not len(pool):
                 return
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            result = ray.get(ready[0])
-            if isinstance(result, IngestError):
-                raise result
-            yield waiting.pop(ready[0]), result
-    finally:
-        ray.shutdown()
+            for task, result in pool.results(_HEARTBEAT_S):
+                if isinstance(task, _Cut):
+                    self.state.add(result, before=False)
+                    self.uncut[task.shard] -= 1
+                    if not self.uncut[task.shard]:
+                        joins.append(_Join(task.shard, task.records))
+            progress(self.state)
 
-
-def _start_ray(ray: Any, config: IngestConfig) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    common = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        if address:
-            _check_reachable(address)
-            ray.init(address=address, **common)
+    def _put(self, pool: Pool, task: _Cut | _Join) -> None:
+        folder = self.folder
+        if isinstance(task, _Cut):
+            piece = folder.piece(task.plan.number)
+            arguments = (task.plan, task.objects, task.records, self.config.source, self.config.cut, piece)
+            pool.put(task, cut_strip, *arguments, folder.scratch)
         else:
-            ray.init(address="local", num_cpus=config.workers or os.cpu_count(), include_dashboard=False, **common)
-    except OSError as err:  # ConnectionError is one
-        raise IngestError(f"--address {address}: no Ray cluster answers ({err}); start one or leave it out") from err
+            pieces = [folder.piece(strip.number) for strip in self.work.plan.strips(task.shard)]
+            json_bytes = task.records.json_bytes if isinstance(task.records, TarRecords) else 0
+            arguments = (task.shard, pieces, task.records, json_bytes, folder.dataset, folder.entries)
+            pool.put(task, join_shard, *arguments, folder.scratch)
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes for a head node that is not there."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    if parts.hostname and parts.port:
-        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
+def _summary(piece: Piece) -> dict[str, Any]:
+    summary = piece.read_summary()
+    if summary is None:
+        raise FileNotFoundError(f"{piece.summary}: missing, though its shard is whole; remove the folder above it")
+    return summary
 
 
-def _attempt(plan: ShardPlan, labels: pa.Table, frames: Path, out: Path) -> ShardResult | IngestError:
-    """A user's error is a result: Ray must not retry it, and its text must stay one line."""
+def _is_whole(piece: Piece, summary: dict[str, Any], records: Records) -> bool:
+    """Whether a piece's records are there; they are removed once their shard is whole."""
     try:
-        return make_shard(plan, labels, frames, out)
-    except IngestError as err:
-        return err
-    except OSError as err:
-        return IngestError(f"{out / plan.name}: {err}; see to the disk and start again")
-
-
-def _labels(work: Prepared, shard: ShardPlan) -> pa.Table:
-    rows = np.concatenate([part.rows for part in shard.fields])
-    table = work.catalog.table
-    return table.select([name for name in label_columns() if name in table.column_names]).take(rows)
-
-
-def _publish(folder: Path, work: Prepared, results: list[ShardResult]) -> None:
-    made = [result for result in results if result.entry is not None]
-    if not made:
-        raise IngestError(f"{work.catalog.path}: no object is wholly covered by its frames; nothing to write")
-    samples = _samples_table(work, made)
-    rejects = _rejects_table(work, results)
-    manifest = Manifest(
-        survey=made[0].origin,
-        bands=tuple(SDSS_BANDS),
-        image_shape=(len(SDSS_BANDS), SIZE, SIZE),
-        pixel_scale_arcsec=SCALE_ARCSEC,
-        noise=_noise(made),
-        counts={
-            "catalogue_rows": work.rows_read,
-            "objects": len(work.catalog),
-            "samples": samples.num_rows,
-            "rejects": rejects.num_rows,
-        },
-        selection=[{"condition": step.condition, "removed": step.removed} for step in work.steps],
-        extinction={"source": work.reddening.source, "law": work.reddening.law},
-        coverage=COVERAGE,
-        plan=work.plan.digest,
-        shards=tuple(result.entry for result in made if result.entry is not None),
-        files=(),
-        made_by=f"skymill {_version()}",
-    )
-    finish(folder, manifest, samples, rejects)
-
-
-def _samples_table(work: Prepared, made: list[ShardResult]) -> pa.Table:
-    kept = {name: np.concatenate([result.kept[name] for result in made]) for name in made[0].kept}
-    counts = [len(result.kept["catalogue_row"]) for result in made]
-    columns: dict[str, Any] = {
-        "shard": np.repeat(np.arange(len(made), dtype=np.int32), counts),
-        "row": np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-        "offset": kept["offset"],
-        "crc32c": kept["crc32c"],
-    }
-    for name in ("sky_sigma", "stamp_sigma"):
-        columns |= {f"{name}_{band}": kept[name][:, number] for number, band in enumerate(SDSS_BANDS)}
-    return _append(work.catalog.table.take(kept["catalogue_row"]), columns, work.catalog.path)
-
-
-def _rejects_table(work: Prepared, results: list[ShardResult]) -> pa.Table:
-    covered = np.concatenate([result.rejected["covered"] for result in results])
-    uncovered = np.concatenate([result.rejected["catalogue_row"] for result in results])
-    early = np.array(sorted(work.plan.rejects), dtype=np.int64)
-    columns: dict[str, Any] = {
-        "reason": ["stamp not wholly covered"] * len(uncovered) + [work.plan.rejects[row] for row in early]
-    }
-    unknown = np.full((len(early), len(SDSS_BANDS)), np.nan)
-    fraction = np.concatenate([covered, unknown])
-    columns |= {f"covered_fraction_{band}": fraction[:, number] for number, band in enumerate(SDSS_BANDS)}
-    return _append(work.catalog.table.take(np.concatenate([uncovered, early])), columns, work.catalog.path)
-
-
-def _append(table: pa.Table, columns: dict[str, Any], where: Path) -> pa.Table:
-    for name, values in columns.items():
-        if name in table.column_names:
-            raise IngestError(f"{where}: a column is called {name}, which Skymill writes itself; rename it")
-        table = table.append_column(name, pa.array(values, from_pandas=True))
-    return table
-
-
-def _noise(made: list[ShardResult]) -> dict[str, dict[str, float]]:
-    """Per band, medians over the samples [nanomaggy / pixel]."""
-    sky, stamp = (
-        np.nanmedian(np.concatenate([result.kept[name] for result in made]), axis=0)
-        for name in ("sky_sigma", "stamp_sigma")
-    )
-    return {
-        band: {"sky_sigma": float(sky[n]), "stamp_sigma": float(stamp[n]), "mad": float(stamp[n] / 1.4826)}
-        for n, band in enumerate(SDSS_BANDS)
-    }
-
-
-def _version() -> str:
-    try:
-        return version("skymill")
-    except PackageNotFoundError:
-        return "from a checkout"
+        size = piece.records.stat().st_size
+    except OSError:
+        return False
+    return piece.objects.is_file() and size == file_bytes(records, summary["samples"]) - records.trailer_bytes

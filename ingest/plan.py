@@ -1,6 +1,10 @@
 """From catalogue to shards: which objects of which fields go into which file. A pure function.
 
-Objects are ordered by run, camcol, field and objid; a shard is a range of whole fields, so each frame is read once.
+Objects are ordered by run, camcol, rerun, field and objid. A strip is some consecutive fields of one camcol of a run, and
+what one task cuts: the frames between its fields are read once. A shard is a keyed-random set of strips, so that every
+shard is a fair mix of the sky. Which strips there are, and where they go, depends on the catalogue alone.
+
+Everything is arrays: a catalogue of ten million rows costs some hundred bytes a row, not an object a row.
 """
 
 import hashlib
@@ -9,9 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from sharding.hashing import mix
 
 from .catalog import Catalog
 from .frames import Field
+from .register import REVISION
+
+REASONS = ("ebv_sfd missing", "ra or dec is not a position", "objid repeated")
+
+# Fields of a strip. At its ends some rows of two more fields are read again, a third of a field's work: 1.8 % of 20.
+# Small surveys get shorter strips, so that there is work for every core: 9 % at most.
+LONGEST_STRIP, SHORTEST_STRIP = 20, 4
+_STRIPS_WANTED = 24
 
 Rows = npt.NDArray[np.int64]
 
@@ -25,72 +40,156 @@ class FieldPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPlan:
-    """One file: whole fields in order."""
+class StripPlan:
+    """What one task cuts: fields in order. Its number is its place in the dataset."""
 
     number: int
     fields: tuple[FieldPlan, ...]
 
     @property
-    def name(self) -> str:
-        """Where the shard lies in its dataset."""
-        return f"shards/{self.number:05d}.tar"
+    def rows(self) -> Rows:
+        """All objects, in the order of the dataset."""
+        return np.concatenate([part.rows for part in self.fields])
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All shards, the rows that cannot become samples whatever their frames hold, and a hash of both."""
+    """All strips in the order of the dataset, their shards, and the rows that cannot become samples."""
 
-    shards: tuple[ShardPlan, ...]
-    rejects: dict[int, str]  # row of the catalogue -> reason
+    rows: Rows  # of the catalogue, field by field
+    fields: pa.Table  # run, camcol, field, rerun; first, last: range of `rows`
+    strip_fields: Rows  # (strip, 2): range of `fields`
+    shard_strips: Rows  # (shard, 2): range of strips
+    reject_rows: Rows  # ascending
+    reject_reasons: npt.NDArray[np.int8]  # of `REASONS`
     digest: str
+
+    @property
+    def shards(self) -> int:
+        """How many there are."""
+        return len(self.shard_strips)
+
+    def reasons(self) -> list[str]:
+        """Why each of `reject_rows` gives no sample."""
+        return [REASONS[code] for code in self.reject_reasons]
+
+    def strips(self, shard: int) -> Iterator[StripPlan]:
+        """The strips of a shard, in order."""
+        for number in range(*self.shard_strips[shard].tolist()):
+            yield self.strip(number)
+
+    def strip(self, number: int) -> StripPlan:
+        """One strip."""
+        begin, end = self.strip_fields[number].tolist()
+        parts = self.fields.slice(begin, end - begin).to_pylist()
+        return StripPlan(
+            number,
+            tuple(
+                FieldPlan(Field(f["run"], f["camcol"], f["field"], f["rerun"]), self.rows[f["first"] : f["last"]])
+                for f in parts
+            ),
+        )
+
+    def objects_of_shards(self) -> Rows:
+        """How many objects each shard has, samples or not."""
+        first, last = (self.fields[name].to_numpy() for name in ("first", "last"))
+        of_strips = last[self.strip_fields[:, 1] - 1] - first[self.strip_fields[:, 0]]
+        return np.add.reduceat(of_strips, self.shard_strips[:, 0])
 
 
 def make_plan(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64], samples_per_shard: int) -> Plan:
-    """Plan a dataset. Of usable rows with the same objid the first counts, the others are rejects."""
-    rejects = _hopeless(catalog, ebv_sfd)
-    usable = np.setdiff1d(np.arange(len(catalog)), list(rejects))
-    fields = list(_fields(catalog, usable)) if len(usable) else []
-    shards: list[ShardPlan] = []
-    group: list[FieldPlan] = []
-    for number, field in enumerate(fields):
-        group.append(field)
-        if sum(len(f.rows) for f in group) >= samples_per_shard or number == len(fields) - 1:
-            shards.append(ShardPlan(len(shards), tuple(group)))
-            group = []
-    return Plan(tuple(shards), rejects, _digest(catalog, shards, rejects))
+    """Plan a dataset. Of usable rows with the same objid the first counts, the others are rejects.
+
+    A shard gets about ``samples_per_shard`` objects, in whole strips. Without a usable row there is no shard.
+    """
+    rows, reject_rows, reasons = _usable(catalog, ebv_sfd)
+    rows, fields = _fields(catalog, rows)
+    strips = _strips(fields)
+    strips = strips[_shuffled(fields, strips[:, 0])]
+    first, last = (fields[name].to_numpy() for name in ("first", "last"))
+    shards = _shards(last[strips[:, 1] - 1] - first[strips[:, 0]], samples_per_shard)
+    digest = _digest(catalog, rows, fields, strips, shards, reject_rows, reasons)
+    return Plan(rows, fields, strips, shards, reject_rows, reasons, digest)
 
 
-def _hopeless(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64]) -> dict[int, str]:
-    table = catalog.table
-    ra, dec = (np.array(table[name].fill_null(np.nan).to_numpy()) for name in ("ra", "dec"))
+def _usable(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64]) -> tuple[Rows, Rows, npt.NDArray[np.int8]]:
+    """Rows that may become samples; the others, and why."""
+    good = -1
+    reasons = np.full(len(catalog), good, dtype=np.int8)
+    ra, dec = (catalog.table[name].fill_null(np.nan).to_numpy() for name in ("ra", "dec"))
     on_sky = (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)  # false for NaN
-    rejects = dict.fromkeys(np.flatnonzero(~np.isfinite(ebv_sfd)).tolist(), "ebv_sfd missing")
-    rejects |= dict.fromkeys(np.flatnonzero(~on_sky).tolist(), "ra or dec is not a position")
-    good = np.setdiff1d(np.arange(len(catalog)), list(rejects))
-    _, first = np.unique(table["objid"].to_numpy()[good], return_index=True)
-    return rejects | dict.fromkeys(np.setdiff1d(good, good[first]).tolist(), "objid repeated")
+    reasons[~np.isfinite(ebv_sfd)] = 0
+    reasons[~on_sky] = 1
+    rows = np.flatnonzero(reasons == good)
+    objid = catalog.table["objid"].to_numpy()[rows]
+    order = np.argsort(objid, kind="stable")
+    again = np.zeros(len(rows), dtype=bool)
+    again[order[1:]] = objid[order[1:]] == objid[order[:-1]]
+    reasons[rows[again]] = 2
+    rejects = np.flatnonzero(reasons != good)
+    return rows[~again], rejects, reasons[rejects]
 
 
-def _fields(catalog: Catalog, rows: Rows) -> Iterator[FieldPlan]:
-    table = catalog.table
-    run, camcol, field, objid = (table[name].to_numpy()[rows] for name in ("run", "camcol", "field", "objid"))
-    rerun = np.asarray(table["rerun"].to_numpy(zero_copy_only=False))[rows].astype(str)
-    order = np.lexsort((objid, rerun, field, camcol, run))
-    rows = rows[order]
-    keys = list(zip(run[order], camcol[order], field[order], rerun[order], strict=True))
-    begins = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-    for begin, end in zip(begins, [*begins[1:], len(keys)], strict=True):
-        run_, camcol_, field_, rerun_ = keys[begin]
-        yield FieldPlan(Field(int(run_), int(camcol_), int(field_), str(rerun_)), rows[begin:end])
+def _fields(catalog: Catalog, rows: Rows) -> tuple[Rows, pa.Table]:
+    """Rows sorted field by field, and a table of the fields."""
+    rerun = catalog.table["rerun"].combine_chunks().dictionary_encode()
+    names = np.asarray(rerun.dictionary.to_pylist(), dtype=str)
+    rank = np.argsort(np.argsort(names))
+    code = rank[rerun.indices.to_numpy()].astype(np.int32)
+    columns = {name: catalog.table[name].to_numpy() for name in ("run", "camcol", "field")} | {"rerun": code}
+    columns = {name: values[rows] for name, values in columns.items()}
+    objid = catalog.table["objid"].to_numpy()[rows]
+    order = np.lexsort((objid, columns["field"], columns["rerun"], columns["camcol"], columns["run"]))
+    columns = {name: values[order] for name, values in columns.items()}
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = np.any([values[1:] != values[:-1] for values in columns.values()], axis=0)
+    first = np.flatnonzero(new)
+    table = {name: values[first] for name, values in columns.items()}
+    table["rerun"] = np.sort(names)[table["rerun"]]
+    last = np.append(first[1:], len(order)) if len(first) else first
+    return rows[order], pa.table({**table, "first": first, "last": last})
 
 
-def _digest(catalog: Catalog, shards: list[ShardPlan], rejects: dict[int, str]) -> str:
-    objid = catalog.table["objid"].to_numpy()
-    text = hashlib.sha256()
-    for shard in shards:
-        for part in shard.fields:
-            text.update(f"{shard.name} {part.field} {objid[part.rows].tolist()}\n".encode())
-    for row in sorted(rejects):
-        text.update(f"{objid[row]} {rejects[row]}\n".encode())
+def _strips(fields: pa.Table) -> Rows:
+    """Cut the fields of every camcol of every run evenly: (strip, 2), ranges of fields."""
+    if not fields.num_rows:
+        return np.empty((0, 2), dtype=np.int64)
+    longest = int(np.clip(fields.num_rows // _STRIPS_WANTED, SHORTEST_STRIP, LONGEST_STRIP))
+    key = [np.asarray(fields[name]) for name in ("run", "camcol", "rerun")]
+    new = np.any([values[1:] != values[:-1] for values in key], axis=0)
+    ends = [0, *(np.flatnonzero(new) + 1).tolist(), fields.num_rows]
+    cuts = [
+        np.linspace(begin, end, -(-(end - begin) // longest) + 1).round().astype(np.int64)
+        for begin, end in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    return np.concatenate([np.stack([cut[:-1], cut[1:]], axis=1) for cut in cuts])
+
+
+def _shuffled(fields: pa.Table, first: Rows) -> Rows:
+    """An order of strips keyed by what their first field is: the same strip, the same key in any catalogue."""
+    key = np.zeros(len(first), dtype=np.uint64)
+    for name in ("run", "camcol", "field"):
+        key = mix(key ^ mix(np.asarray(fields[name])[first].astype(np.uint64)))
+    return np.argsort(key, kind="stable")
+
+
+def _shards(objects: Rows, samples_per_shard: int) -> Rows:
+    """Cut the row of strips at about equal numbers of objects: (shard, 2), ranges of strips."""
+    if not len(objects):
+        return np.empty((0, 2), dtype=np.int64)
+    wanted = max(1, round(objects.sum() / samples_per_shard))
+    middle = np.cumsum(objects) - objects / 2
+    shard = np.minimum(middle * wanted // objects.sum(), wanted - 1)
+    begin = np.flatnonzero(np.append(True, shard[1:] != shard[:-1]))
+    return np.stack([begin, np.append(begin[1:], len(objects))], axis=1)
+
+
+def _digest(catalog: Catalog, rows: Rows, fields: pa.Table, *arrays: npt.NDArray[np.generic]) -> str:
+    """What decides the pixels and their places: objects, positions, fields, strips, shards, rejects, the resampling."""
+    text = hashlib.sha256(f"plan 1, resampling {REVISION}\n".encode())
+    for name in ("objid", "ra", "dec"):
+        text.update(np.ascontiguousarray(catalog.table[name].to_numpy()[rows]).tobytes())
+    text.update("\n".join(fields["rerun"].to_pylist()).encode())
+    for array in (*(fields[name].to_numpy() for name in ("run", "camcol", "field", "first", "last")), *arrays):
+        text.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     return text.hexdigest()

@@ -1,17 +1,20 @@
 """Which rows of a catalogue are asked for. Each condition says how many rows it removed.
 
 photoObj files list every detection: stars, family members, and the same galaxy once for each observation. Other
-catalogues are taken as they are, but for the magnitude cut.
+catalogues are taken as they are, but for the magnitude cut and the flags.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from .catalog import Catalog
 from .errors import IngestError
+from .flags import check_names, is_set
 
 GALAXY = 3  # OBJC_TYPE
 PRIMARY, SECONDARY = 1, 2  # MODE
@@ -27,8 +30,10 @@ class SelectionConfig:
     max_petro_r: float | None = None  # keep petroMag_r up to this [mag]
     dereddened: bool = False  # apply the cut to petroMag_r - extinction_r
     keep_repeats: bool = False  # keep every observation of a THING_ID
+    reject_flags: tuple[str, ...] = ()  # drop objects with any of these photometric flags (ingest.flags)
 
     def __post_init__(self) -> None:
+        check_names(self.reject_flags)
         if self.dereddened and self.max_petro_r is None:
             raise IngestError("--dereddened: it changes the cut of --max-petro-r, which was not given; give both")
 
@@ -48,7 +53,8 @@ def select(catalog: Catalog, config: SelectionConfig) -> tuple[Catalog, list[Ste
     for condition, keep in _conditions(catalog, config):
         mask = keep(left)
         steps.append(Step(condition, int((~mask).sum())))
-        left = replace(left, table=left.table.filter(mask))
+        if not mask.all():  # a filter copies the table
+            left = replace(left, table=left.table.filter(pa.array(mask)))
     if len(left) == 0:
         told = "; ".join(f"{step.condition} removed {step.removed}" for step in steps)
         raise IngestError(f"{catalog.path}: none of its {len(catalog)} rows is left ({told}); widen the selection")
@@ -71,8 +77,14 @@ def _conditions(catalog: Catalog, config: SelectionConfig) -> Iterator[tuple[str
             )
         else:
             yield f"petroMag_r missing or above {limit}", lambda left: left.need("petroMag_r") <= limit
-    if catalog.is_photoobj and not config.keep_repeats:
+    for flag in config.reject_flags:
+        yield f"flag {flag} set", partial(_without, flag=flag)
+    if catalog.is_photoobj and not config.keep_repeats:  # last: a clean observation may stand in for a rejected one
         yield "another observation of the same THING_ID", _first_observation
+
+
+def _without(left: Catalog, flag: str) -> Mask:
+    return ~is_set(left, flag)
 
 
 def _first_observation(left: Catalog) -> Mask:

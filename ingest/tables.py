@@ -15,18 +15,27 @@ SDSS_BANDS = "ugriz"
 
 def read_table(path: Path) -> pa.Table:
     """Read CSV (also .csv.gz), Parquet or FITS, recognised by the file's name."""
-    readers = {".csv": pa.csv.read_csv, ".parquet": pa.parquet.read_table, ".fits": _read_fits, ".fit": _read_fits}
+    readers = {".csv": pa.csv.read_csv, ".parquet": _read_parquet, ".fits": _read_fits, ".fit": _read_fits}
     name = path.name.removesuffix(".gz")
     reader = readers.get(Path(name).suffix.lower())
     if reader is None:
         raise IngestError(f"{path}: a catalogue is .csv, .parquet or .fits, got {path.suffix or 'no suffix'}")
     try:
         return reader(path)
+    except IngestError:
+        raise
     except FileNotFoundError as err:
         raise IngestError(f"{path}: there is no such file; check --catalog") from err
     except (OSError, ValueError, TypeError, pa.ArrowException) as err:
         reason = " ".join(str(err).split())
         raise IngestError(f"{path}: not a readable {Path(name).suffix} table ({reason})") from err
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    names = pa.parquet.read_schema(path).names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise IngestError(f"{path}: several columns are called {twice[0]}; keep one")
+    return pa.parquet.read_table(path, pre_buffer=False)  # a buffer ahead would take as much memory as the table
 
 
 def _read_fits(path: Path) -> pa.Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from .dataset import Dataset
 from .errors import DatasetError
 from .info import summary
 from .manifest import Manifest
@@ -34,11 +35,18 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("dataset", type=Path, help="folder that holds dataset.json")
         sub.set_defaults(command=command)
+        if command is _info:
+            sub.add_argument("--figure", type=Path, metavar="F.png", help="also draw 64 random stamps and the noise")
     return parser
 
 
 def _info(args: argparse.Namespace) -> int:
     print(summary(args.dataset))
+    if args.figure is not None:
+        from .figure import write_figure
+
+        write_figure(Dataset.open(args.dataset), args.figure)
+        print(f"  figure      {args.figure}")
     return 0
 
 

@@ -1,21 +1,25 @@
-"""Publish a file whole or not at all: write beside its name, flush, rename."""
+"""Publish a file whole or not at all: write under another name, flush, rename."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
     """Open ``path`` for writing; it appears under its name only if the block ends well.
 
-    The bytes and the folder's entry are flushed to the device, so that what is visible survives a power loss.
+    Until then it lies in the folder ``scratch``, which must be of the same filesystem, or else beside ``path``: a
+    process that is killed leaves its partial file there. The bytes and the folder's entry are flushed to the device, so
+    that what is visible survives a power loss.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # A process id would not do: two nodes that share the filesystem can have processes of one id.
+    partial = (scratch or path.parent) / f"{path.name}.{uuid4().hex}.partial"
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from . import splits
 from .errors import DatasetError
-from .manifest import MANIFEST, FileEntry, Manifest
+from .manifest import MANIFEST, SAMPLES, FileEntry, Manifest
+from .mapping import map_file
+from .records import PIXEL_DTYPE, ZarrRecords, file_bytes, pixel_checksum, shard_number
 from .tables import find_column, to_numpy
-from .tarshard import Images, map_pixels, pixel_checksum
 
 Indices = npt.NDArray[np.int64]
+Images = npt.NDArray[np.float32]
 
 
 class Dataset:
@@ -26,17 +28,17 @@ class Dataset:
         self.manifest = manifest
         self.samples = samples
         self._shard = np.asarray(samples["shard"].to_numpy())
-        self._row = np.asarray(samples["row"].to_numpy())
+        self._offset = np.asarray(samples["offset"].to_numpy())
         self._crc32c = np.asarray(samples["crc32c"].to_numpy())
-        self._pixels = [map_pixels(path / s.name, manifest.layout(s), s.samples) for s in manifest.shards]
+        self._files = [map_file(path / s.name, file_bytes(manifest.records(s), s.samples)) for s in manifest.shards]
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """Read the manifest and the table of samples, map the shards; DatasetError on any fault."""
         path = Path(path)
         manifest = Manifest.read(path)
-        table = read_table(path / "samples.parquet", next(f for f in manifest.files if f.name == "samples.parquet"))
-        check_samples(table, manifest, path / "samples.parquet")
+        table = read_table(path, next(entry for entry in manifest.files if entry.name == SAMPLES))
+        check_samples(table, manifest, path / SAMPLES)
         return cls(path, manifest, table)
 
     def __len__(self) -> int:
@@ -100,12 +102,12 @@ class Dataset:
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"{self.path}: indices must lie in [0, {len(self)})")
-        out = np.empty((len(wanted), *self.image_shape), dtype=np.float32)
-        for number in np.unique(self._shard[wanted]):
-            here = np.flatnonzero(self._shard[wanted] == number)
-            out[here] = self._pixels[number][self._row[wanted[here]]]
-        for image, index in zip(out, wanted, strict=True):
-            if pixel_checksum(image) != self._crc32c[index]:
+        out = np.empty((len(wanted), *self.image_shape), dtype=PIXEL_DTYPE)
+        size = int(np.prod(self.image_shape)) * PIXEL_DTYPE.itemsize
+        for pixels, index in zip(out.view(np.uint8).reshape(len(wanted), size), wanted, strict=True):
+            begin = self._offset[index]
+            pixels[:] = self._files[self._shard[index]][begin : begin + size]
+            if pixel_checksum(pixels) != self._crc32c[index]:
                 raise DatasetError(
                     f"{self.describe(int(index))}: its pixels differ from their checksum; verify, then ingest again"
                 )
@@ -117,8 +119,9 @@ class Dataset:
         return f"{self.path / self.manifest.shards[shard].name}: sample {objid} (row {row})"
 
 
-def read_table(path: Path, entry: FileEntry) -> pa.Table:
+def read_table(folder: Path, entry: FileEntry) -> pa.Table:
     """Read a Parquet file of a dataset whose bytes are those that were written, or say in one line why not."""
+    path = folder / entry.name
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != entry.sha256:
@@ -134,13 +137,26 @@ def check_samples(table: pa.Table, manifest: Manifest, path: Path) -> None:
     missing = [name for name in ("objid", "shard", "row", "offset", "crc32c") if name not in table.column_names]
     if missing:
         raise DatasetError(f"{path}: column {missing[0]} is missing; the dataset is damaged, ingest again")
-    expected_shard = np.repeat(np.arange(len(manifest.shards)), [s.samples for s in manifest.shards])
-    expected_row = np.concatenate([np.arange(s.samples) for s in manifest.shards] or [np.empty(0, np.int64)])
-    shard, row = (np.asarray(table[name].to_numpy()) for name in ("shard", "row"))
-    if not (np.array_equal(shard, expected_shard) and np.array_equal(row, expected_row)):
+    samples = [entry.samples for entry in manifest.shards]
+    place = np.concatenate([np.arange(count) for count in samples] or [np.empty(0, np.int64)])  # in the shard's file
+    shard, row, offset = (np.asarray(table[name].to_numpy()) for name in ("shard", "row", "offset"))
+    rows_fit = _slots_fit(row, shard, manifest) if manifest.container == ZarrRecords.container else _equal(row, place)
+    if not (_equal(shard, np.repeat(np.arange(len(samples)), samples)) and rows_fit):
         raise DatasetError(f"{path}: shard and row do not count the records of dataset.json; ingest again")
-    layouts = [manifest.layout(entry) for entry in manifest.shards]
+    layouts = [manifest.records(entry) for entry in manifest.shards]
     record = np.array([layout.record_bytes for layout in layouts], dtype=np.int64)
     first = np.array([layout.pixel_offset for layout in layouts], dtype=np.int64)
-    if not np.array_equal(table["offset"].to_numpy(), first[shard] + row * record[shard]):
+    if not _equal(offset, first[shard] + place * record[shard]):
         raise DatasetError(f"{path}: byte offsets do not fit the shards of dataset.json; ingest again")
+
+
+def _slots_fit(row: Indices, shard: Indices, manifest: Manifest) -> bool:
+    """Whether every row is a slot of its shard, and each is after the one before."""
+    number = np.array([shard_number(entry.name) for entry in manifest.shards], dtype=np.int64)
+    if len(shard) and not (shard.min() >= 0 and shard.max() < len(number)):
+        return False
+    return bool(_equal(row // manifest.slots_per_shard, number[shard]) and (np.diff(row) > 0).all())
+
+
+def _equal(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> bool:
+    return bool(np.array_equal(left, right))

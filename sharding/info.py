@@ -1,8 +1,12 @@
-"""A dataset in a dozen lines of text."""
+"""A dataset in a page of text."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from .manifest import Manifest
+from .manifest import PERCENTILES, Manifest
+
+_INDENT = " " * 14
 
 
 def summary(folder: Path) -> str:
@@ -10,19 +14,39 @@ def summary(folder: Path) -> str:
     m = Manifest.read(folder)
     shape = " x ".join(map(str, m.image_shape))
     size = sum(entry.bytes for entry in (*m.shards, *m.files))
+    slots = f" of {m.slots_per_shard} slots" if m.slots_per_shard else ""
     lines = [
         f"{folder}: {m.survey}, {m.counts['samples']} samples, {m.counts['rejects']} rejects",
         f"  images      {shape} ({', '.join(m.bands)}), {m.dtype}, {m.flux_unit} per pixel",
         f"  pixel       {m.pixel_scale_arcsec} arcsec",
         f"  projection  {m.projection}",
+        f"  pixels by   {m.registration}",
         f"  coverage    {m.coverage}",
         f"  extinction  {m.extinction['source']} ({m.extinction['law']})",
-        f"  container   {m.container}, {len(m.shards)} shards, {size / 1e6:.1f} MB",
+        f"  container   {m.container}, {len(m.shards)} shards{slots}, {size / 1e6:.1f} MB",
+        f"  inputs      {_pairs(m.inputs)}",
         f"  selection   {m.counts['catalogue_rows']} rows read, {m.counts['objects']} objects asked for",
-        *(f"              - {step['removed']}: {step['condition']}" for step in m.selection),
-        "  noise       band: sky sigma, stamp sigma, MAD [nanomaggy per pixel]",
+        *(f"{_INDENT}- {step['removed']}: {step['condition']}" for step in m.selection),
+        f"  labels      {'' if m.labels else 'from the catalogue alone'}",
+        *(f"{_INDENT}- {_pairs(label)}" for label in m.labels),
+        "  noise       medians over the samples [nanomaggy per pixel]",
+        *(f"{_INDENT}{band}: {_pairs(noise)}" for band, noise in m.noise.items()),
+        *_distributions(m),
+        f"  made by     {m.made_by}",
+        f"  digest      {m.digest}",
     ]
-    for band, noise in m.noise.items():
-        lines.append(f"              {band}: {noise['sky_sigma']:.4f} {noise['stamp_sigma']:.4f} {noise['mad']:.4f}")
-    lines += [f"  made by     {m.made_by}", f"  digest      {m.digest}"]
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _distributions(manifest: Manifest) -> Iterator[str]:
+    if manifest.distributions:
+        yield f"  spread      over the samples: percentiles {', '.join(map(str, PERCENTILES))}"
+    for prefix, bands in manifest.distributions.items():
+        for band, values in bands.items():
+            yield f"{_INDENT}{prefix} {band}: {' '.join(f'{value:.4g}' for value in values)}"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )

@@ -1,6 +1,8 @@
 """Catalogues of every format, their selection, and the extinction law they follow."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from astropy.table import Table
 
+import ingest.catalog
 from ingest.catalog import Catalog, read_catalog
 from ingest.errors import IngestError
 from ingest.extinction import LAWS, recognise_law, reddening
@@ -59,6 +62,15 @@ def test_an_objid_that_was_a_float_is_refused(tmp_path: Path) -> None:
     table = pa.table(COLUMNS | {"objID": [1.2376458768613376e18, 1.2376458768613382e18]})
     with pytest.raises(IngestError, match="objid holds floats"):
         read_catalog(_write(table, tmp_path / "c.parquet"))
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
+def test_a_column_given_twice_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    table = pa.table(COLUMNS)
+    twice = pa.Table.from_arrays([*table.columns, table["ra"]], names=[*table.column_names, "ra"])
+    with pytest.raises(IngestError, match=r"\bra\b") as caught:
+        read_catalog(_write(twice, tmp_path / name))
+    assert "\n" not in str(caught.value)
 
 
 def test_two_columns_of_one_meaning_are_refused(tmp_path: Path) -> None:
@@ -177,3 +189,98 @@ def test_whole_numbers_that_became_floats_are_taken_where_that_is_exact(tmp_path
     assert (catalog.table["run"].to_pylist(), catalog.table["thing_id"].to_pylist()) == ([94, 94], [7, None])
     with pytest.raises(IngestError, match="run holds floats"):
         read_catalog(_write(pa.table(COLUMNS | {"run": [94.0, 94.5]}), tmp_path / "c.parquet"))
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet", "c.fits"])
+def test_minus_9999_is_missing_in_floats_and_in_two_integers(tmp_path: Path, name: str) -> None:
+    columns = {
+        "petroMag_r": [-9999.0, 17.5],
+        "ebv_sfd": [0.1, -9999.0],
+        "thing_id": [-9999, 7],
+        "Redshift": [-9999, 1],  # whole numbers
+        "height_m": [-9999, 3],  # an integer of somebody's own: it may mean what it says
+    }
+    table = read_catalog(_write(pa.table(COLUMNS | columns), tmp_path / name)).table
+    assert table["petroMag_r"].to_pylist() == [None, 17.5]
+    assert table["ebv_sfd"].to_pylist() == [0.1, None]
+    assert table["thing_id"].to_pylist() == [None, 7]
+    assert table["specz"].to_pylist() == [None, 1.0]
+    assert table["height_m"].to_pylist() == [-9999, 3]
+
+
+def test_float32_keeps_its_type_and_loses_minus_9999(tmp_path: Path) -> None:
+    table = pa.table(COLUMNS | {"sersic": pa.array([-9999.0, 2.5], pa.float32())})
+    column = read_catalog(_write(table, tmp_path / "c.parquet")).table["sersic"]
+    assert (column.type, column.to_pylist()) == (pa.float32(), [None, 2.5])
+
+
+def test_photoobj_flags_and_history_pass_through_and_nothing_is_minus_9999(survey_data: Path) -> None:
+    from astropy.io import fits
+
+    path = survey_data / "sdss/000094-1-0012/photoObj-000094-1-0012.fits"
+    selected, _ = select(read_catalog(path), SelectionConfig())
+    data = fits.getdata(path, 1)
+    raw = {int(objid): row for objid, row in zip(data["OBJID"], data, strict=True)}
+    rows = [raw[objid] for objid in selected.table["objid"].to_pylist()]
+    for name in ("OBJC_FLAGS", "OBJC_FLAGS2", "RESOLVE_STATUS", "THING_ID", "NOBSERVE", "PARENT", "NCHILD"):
+        column = selected.table[name.lower()]
+        assert pa.types.is_integer(column.type)
+        assert column.to_pylist() == [int(row[name]) for row in rows]
+    for number, band in enumerate("ugriz"):
+        assert selected.table[f"calib_status_{band}"].to_pylist() == [int(row["CALIB_STATUS"][number]) for row in rows]
+    assert any(-9999 in np.asarray(row["PETROTH50"]) for row in rows)
+    for name in selected.table.column_names:
+        if pa.types.is_floating(selected.table[name].type):
+            assert not (selected.table[name].drop_null().to_numpy() == -9999).any(), name
+
+
+def _selected_columns() -> list[str]:
+    """What the columns of the query's result are called: the outer SELECT list of casjobs.sql."""
+    text = (Path(ingest.catalog.__file__).parent / "casjobs.sql").read_text()
+    query = re.sub(r"--.*", "", text)
+    found = re.search(r"SELECT(.*?)INTO", query, re.DOTALL)
+    assert found is not None
+    items = [item.split() for item in found[1].split(",")]
+    assert all(len(item) == 1 or (len(item) == 3 and item[1] == "AS") for item in items)
+    return [item[-1].split(".")[-1] for item in items]
+
+
+def test_the_casjobs_query_gives_what_a_catalogue_needs(tmp_path: Path) -> None:
+    rows: dict[str, list[Any]] = {name: [1, 2] for name in _selected_columns()}
+    rows |= {name: [1.0, -9999.0] for name in rows if re.match("psffwhm|petro|spec|z|e_bv", name)}
+    rows |= {f"extinction_{band}": [a, a] for band, a in LAWS["Schlegel-Finkbeiner-Davis 1998"].items()}
+    rows |= {
+        "objID": COLUMNS["objID"],
+        "rerun": [301, 301],
+        "specObjID": [75094092974915584] * 2,
+        "flags": [1 << 18, 0],
+    }
+    catalog = read_catalog(_write(pa.table(rows), tmp_path / "skymill_spectroscopic.csv"))
+    assert not catalog.is_photoobj
+    known = ingest.catalog.REQUIRED | ingest.catalog.OPTIONAL
+    assert [name for name in known if name not in catalog.table.column_names] == []
+    assert "z" not in catalog.table.column_names  # SpecObjAll.z under its own name would be taken for a band
+    assert catalog.table["rerun"].to_pylist() == ["301", "301"]
+    assert catalog.table["specz"].to_pylist() == [1.0, None]
+    assert catalog.table["specObjID"].to_pylist() == rows["specObjID"]
+    cut = SelectionConfig(max_petro_r=17.8, dereddened=True, reject_flags=("EDGE",))
+    selected, _ = select(catalog, cut)
+    assert selected.table["objid"].to_pylist() == COLUMNS["objID"][:1]
+    with pytest.raises(IngestError, match="flag SATUR set removed 1"):
+        select(selected, SelectionConfig(reject_flags=("SATUR",)))
+    assert reddening(None, catalog.per_band("extinction"), "c.csv").law == "Schlegel-Finkbeiner-Davis 1998"
+
+
+def test_the_casjobs_query_has_the_paper_s_conditions_and_one_row_a_galaxy() -> None:
+    text = (Path(ingest.catalog.__file__).parent / "casjobs.sql").read_text()
+    query = " ".join(re.sub(r"--.*", "", text).split())
+    for condition in (
+        "za.z > 0 AND za.z <= 0.4 AND za.zWarning = 0",
+        "za.targetType = 'SCIENCE' AND za.survey = 'sdss' AND za.class = 'GALAXY'",
+        "zi.primtarget >= 64",
+        "po.clean = 1 AND po.insideMask = 0",
+        "po.petroMag_r - po.extinction_r <= 17.8",
+        "ROW_NUMBER() OVER (PARTITION BY za.bestObjID ORDER BY za.specObjID) AS spectrum",
+        "sp.spectrum = 1",
+    ):
+        assert query.count(condition) == 1, condition

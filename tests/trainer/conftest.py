@@ -1,6 +1,5 @@
 """Small datasets for the tests of the trainer."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +11,8 @@ import pytest
 
 from sharding import Dataset, atomic_file
 from sharding.manifest import Manifest, ShardEntry
-from sharding.tarshard import Layout, ShardWriter
-from sharding.writer import file_entry, finish
+from sharding.records import TarRecords, pixel_checksum
+from sharding.writer import file_entry, finish, write_batches
 from trainer.__main__ import main
 
 BANDS = ("u", "g", "r", "i", "z")
@@ -108,16 +107,23 @@ def columns(redshift: np.ndarray, flux: np.ndarray, rng: np.random.Generator) ->
 def write(folder: Path, images: np.ndarray, labels: dict[str, np.ndarray]) -> None:
     """Write one shard, the tables and the manifest."""
     (folder / "shards").mkdir(parents=True)
-    path = folder / "shards" / "00000.tar"
-    with atomic_file(path) as file:
-        writer = ShardWriter(file, Layout(images.shape[1:], 512))
-        keys = [str(objid) for objid in labels["objid"]]
-        records = [writer.add(key, image, json.dumps({}).encode()) for key, image in zip(keys, images, strict=True)]
-        writer.close()
-    offset, crc32c = np.array(records, dtype=np.int64).T
-    place = {"shard": np.zeros(len(images), np.int32), "row": np.arange(len(images)), "offset": offset}
-    samples = pa.table({**labels, **place, "crc32c": crc32c})
-    entry = file_entry(folder, "shards/00000.tar")
+    records = TarRecords(images.shape[1:], 512)
+    name = records.shard_name(0)
+    pixels = [image.astype("<f4").tobytes() for image in images]
+    with atomic_file(folder / name) as file:
+        for objid, content in zip(labels["objid"], pixels, strict=True):
+            file.write(records.encode(str(objid), content, b"{}"))
+        file.write(records.trailer(range(len(images))))
+    row = np.arange(len(images))
+    place = {
+        "shard": np.zeros(len(images), np.int32),
+        "row": row,
+        "offset": records.pixel_offset + row * records.record_bytes,
+        "crc32c": [pixel_checksum(content) for content in pixels],
+    }
+    write_batches(folder / "samples.parquet", [pa.table({**labels, **place})])
+    write_batches(folder / "rejects.parquet", [pa.table({"objid": pa.array([], pa.int64())})])
+    entry = file_entry(folder, name)
     noise = {band: {"sky_sigma": SKY, "stamp_sigma": SKY, "mad": SKY} for band in BANDS}
     manifest = Manifest(
         survey="tests",
@@ -129,9 +135,13 @@ def write(folder: Path, images: np.ndarray, labels: dict[str, np.ndarray]) -> No
         selection=[],
         extinction={"source": "tests", "law": "sfd"},
         coverage="whole",
+        registration="none: painted on the grid",
+        inputs={"frames": 0, "bytes": 0},
+        labels=[],
+        distributions={},
         plan="tests",
         shards=(ShardEntry(entry.name, entry.bytes, entry.sha256, len(images), 512),),
         files=(),
         made_by="tests",
     )
-    finish(folder, manifest, samples, pa.table({"objid": pa.array([], pa.int64())}))
+    finish(folder, manifest, ("samples.parquet", "rejects.parquet"))

@@ -1,0 +1,79 @@
+"""`python -m ingest run`: what the command line says, and what it prints."""
+
+import argparse
+from pathlib import Path
+
+from .job import write_dataset
+from .prepare import IngestConfig, prepare
+from .report import finished_lines, job_progress, prepared_lines
+from .selection import SelectionConfig
+from .sources import SourceConfig
+from .strip import CutConfig
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of `run`."""
+    parser.add_argument("--catalog", type=Path, required=True, help="CSV, Parquet or FITS; photoObj files as they are")
+    parser.add_argument(
+        "--frames", required=True, metavar="DIR_OR_URL", help="frames, flat or in the archive's layout; https, s3, ..."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="dataset to make; must not exist yet")
+    parser.add_argument("--format", choices=("webdataset", "zarr"), default="webdataset", help="container of the images")
+    parser.add_argument("--samples-per-shard", type=int, default=2048, help="about so many (default: 2048)")
+    selection = parser.add_argument_group("which objects")
+    selection.add_argument("--max-petro-r", type=float, metavar="MAG", help="keep objects up to this petroMag_r")
+    selection.add_argument("--dereddened", action="store_true", help="apply that cut to petroMag_r - extinction_r")
+    selection.add_argument("--keep-repeats", action="store_true", help="photoObj: keep every observation of a THING_ID")
+    selection.add_argument("--reject-flags", metavar="FLAG,...", help="drop objects with these flags, such as SATUR")
+    selection.add_argument("--labels", type=Path, metavar="FILE", help="table to join, by objid")
+    selection.add_argument("--match-radius", type=float, metavar="ARCSEC", help="join it by position, within this")
+    faults = parser.add_argument_group("what is not as it should be")
+    faults.add_argument(
+        "--on-error", choices=("stop", "reject"), default="stop", help="a damaged or missing frame (default: stop)"
+    )
+    faults.add_argument(
+        "--min-coverage", type=float, default=1.0, metavar="FRACTION", help="of each band's stamp (default: 1)"
+    )
+    remote = parser.add_argument_group("frames from a URL")
+    remote.add_argument("--cache", type=Path, metavar="DIR", help="local folder (default: below the temporary folder)")
+    remote.add_argument("--cache-gb", type=float, default=10.0, help="size of the cache (default: 10)")
+    remote.add_argument("--connections", type=int, default=8, help="open at a time on a node (default: 8)")
+    where = parser.add_argument_group("where to run")
+    where.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, else a local one)")
+    where.add_argument("--workers", type=int, help="tasks at a time (default: one a core)")
+    parser.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    config = _config(args)
+    work = prepare(config)
+    print("\n".join(prepared_lines(work)), flush=True)
+    with job_progress() as told:
+        dataset = write_dataset(config, work, told)
+    counts = dataset.manifest.counts
+    print(f"{args.out}: {counts['samples']} samples, {counts['rejects']} rejects of {counts['objects']} objects")
+    print("\n".join(finished_lines(told.state)))
+    return 0
+
+
+def _config(args: argparse.Namespace) -> IngestConfig:
+    return IngestConfig(
+        catalog=args.catalog,
+        source=SourceConfig(
+            root=args.frames, cache=args.cache, cache_bytes=int(args.cache_gb * 1e9), connections=args.connections
+        ),
+        out=args.out,
+        selection=SelectionConfig(
+            max_petro_r=args.max_petro_r,
+            dereddened=args.dereddened,
+            keep_repeats=args.keep_repeats,
+            reject_flags=tuple(args.reject_flags.split(",")) if args.reject_flags else (),
+        ),
+        labels=args.labels,
+        match_radius_arcsec=args.match_radius,
+        format=args.format,
+        samples_per_shard=args.samples_per_shard,
+        cut=CutConfig(min_coverage=args.min_coverage, on_error=args.on_error),
+        address=args.address,
+        workers=args.workers,
+    )
