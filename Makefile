@@ -10,7 +10,7 @@ EXTRAS := ingest,simulate,dev
 
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: install demo test test-slow lint format bench clean
+.PHONY: install demo test test-slow chaos lint format bench clean
 
 install: $(STAMP)
 
@@ -37,6 +37,12 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Kills ingest jobs at random moments: drivers, workers, nodes. KILLS=200 SEED=1 for others.
+KILLS := 60
+SEED := 0
+chaos: $(STAMP)
+	$(BIN)/python tests/system/chaos.py --kills $(KILLS) --seed $(SEED)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -21,10 +21,13 @@ Float64s = npt.NDArray[np.float64]
 
 
 def check_astrometry(file: "FrameFile", table: Any, wcs: Any, shape: tuple[int, ...]) -> None:
-    """FrameError where header and asTrans place the corners of the image differently."""
+    """FrameError where header and asTrans give the image another size, or place its corners differently."""
     if table.data is None or len(table.data) != 1 or not {"NODE", "A", "DROW3"} <= set(table.data.names):
         return
     height, width = shape
+    if "NAXIS" in table.data.names and [width, height] != (seen := [int(n) for n in table.data["NAXIS"][0]]):
+        problem = f"expected {seen[0]} x {seen[1]} pixels by asTrans (HDU 3), got an image of {width} x {height}"
+        raise FrameError(file.where, file.name, problem)
     x, y = (np.array(values, dtype=np.float64) for values in ((0, width - 1, 0), (0, 0, height - 1)))
     ra, dec = _sky(table.data[0], y + 0.5, x + 0.5)
     seen_x, seen_y = wcs.wcs_world2pix(ra, dec, 0)

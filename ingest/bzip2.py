@@ -1,8 +1,8 @@
 """Unpack bzip2: all of a file, or only its first or last bytes.
 
-A bzip2 stream is a row of blocks of up to 900,000 bytes, each with a checksum of its own and each to be unpacked without
-the others. So the few rows of a frame that a neighbour's stamps need cost a block or two instead of fourteen. Blocks
-begin at any bit; the format: https://github.com/dsnet/compress/blob/master/doc/bzip2-format.pdf.
+A bzip2 stream is a row of blocks of up to 900,000 bytes, each with a checksum of its own and each to be unpacked
+without the others. So the few rows of a frame that a neighbour's stamps need cost a block or two instead of fourteen.
+Blocks begin at any bit; the format: https://github.com/dsnet/compress/blob/master/doc/bzip2-format.pdf.
 """
 
 import io
@@ -19,6 +19,8 @@ def unpack(content: bytes, size: int = -1) -> bytes:
     """The first ``size`` bytes of a bzip2 file (default: all); ValueError where it is damaged or cut short."""
     import indexed_bzip2
 
+    if not content:
+        raise ValueError("an empty file")
     try:
         # Left open, its object aborts the interpreter at the end.
         with indexed_bzip2.open(io.BytesIO(content), parallelization=1) as file:
@@ -28,12 +30,16 @@ def unpack(content: bytes, size: int = -1) -> bytes:
 
 
 def unpack_end(content: bytes, size: int) -> bytes:
-    """At least the last ``size`` bytes that a one-stream bzip2 file holds: its last blocks, each checked."""
+    """At least the last ``size`` bytes that a one-stream bzip2 file holds: its last blocks, each checked.
+
+    ValueError where these are damaged, or where the file is cut short or lacks a block.
+    """
     blocks = 1 + size // BLOCK_BYTES
-    starts = _find(content, BLOCK_MAGIC)
-    ends = _find(content, END_MAGIC)
+    starts, ends = _find(content, BLOCK_MAGIC), _find(content, END_MAGIC)
     if not starts or not ends or starts[-1] > ends[-1]:
         raise ValueError("no bzip2 block with an end")
+    if _bits(content, ends[-1] + _MAGIC_BITS, _CRC_BITS) != _combined_crc(content, starts):
+        raise ValueError("the checksum of its blocks' checksums is another")
     while True:
         unpacked = unpack(_stream(content, starts[-blocks:], ends[-1]))
         if len(unpacked) >= size or blocks >= len(starts):
@@ -42,7 +48,7 @@ def unpack_end(content: bytes, size: int) -> bytes:
 
 
 def _find(content: bytes, magic: int) -> list[int]:
-    """Ascending bit offsets of a 48-bit pattern. Chance finds it elsewhere once in 10 million frames: a CRC fails then."""
+    """Ascending bit offsets of a 48-bit pattern; where chance made it, in one frame of ten million, a CRC will fail."""
     found = []
     for shift in range(8):
         length = 7 if shift else 6
@@ -51,7 +57,7 @@ def _find(content: bytes, magic: int) -> list[int]:
         at = content.find(pattern[inner])
         while at >= 0:
             first = 8 * (at - (inner.start or 0)) + shift
-            if first >= 0 and _bits(content, first, _MAGIC_BITS) == magic:
+            if 0 <= first <= 8 * len(content) - _MAGIC_BITS and _bits(content, first, _MAGIC_BITS) == magic:
                 found.append(first)
             at = content.find(pattern[inner], at + 1)
     return sorted(found)
@@ -60,19 +66,25 @@ def _find(content: bytes, magic: int) -> list[int]:
 def _bits(content: bytes, first: int, count: int) -> int:
     """``count`` bits from bit offset ``first``, as a number."""
     last = first + count
+    if last > 8 * len(content):
+        raise ValueError("it ends too early")
     window = int.from_bytes(content[first // 8 : -(-last // 8)], "big")
     return (window >> (-last % 8)) & ((1 << count) - 1)
 
 
 def _stream(content: bytes, starts: list[int], end: int) -> bytes:
     """A bzip2 file of its own from neighbouring blocks: header, blocks, end mark, checksum of their checksums."""
-    combined = 0
-    for start in starts:
-        crc = _bits(content, start + _MAGIC_BITS, _CRC_BITS)
-        combined = ((combined << 1 | combined >> 31) & 0xFFFFFFFF) ^ crc
     count = end - starts[0]
     body = _bits(content, starts[0], count)
-    body = (body << _MAGIC_BITS | END_MAGIC) << _CRC_BITS | combined
+    body = (body << _MAGIC_BITS | END_MAGIC) << _CRC_BITS | _combined_crc(content, starts)
     bits = count + _MAGIC_BITS + _CRC_BITS
     padding = -bits % 8
     return content[:_HEADER_BYTES] + (body << padding).to_bytes((bits + padding) // 8, "big")
+
+
+def _combined_crc(content: bytes, starts: list[int]) -> int:
+    """The checksum that stands behind the last of these blocks when they are all of a file."""
+    combined = 0
+    for start in starts:
+        combined = ((combined << 1 | combined >> 31) & 0xFFFFFFFF) ^ _bits(content, start + _MAGIC_BITS, _CRC_BITS)
+    return combined

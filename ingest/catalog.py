@@ -11,6 +11,7 @@ SDSS writes -9999 for what was not measured. A table that `read_catalog` returns
 and in `specz` and `thing_id` of any type. Columns with several numbers a row (profiles, apertures) are not touched.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 
 from sharding.tables import canonical, find_column
 
-from .errors import IngestError
+from .errors import IngestError, one_line
 from .tables import SDSS_BANDS, read_table
 
 REQUIRED = {
@@ -90,15 +91,20 @@ def read_catalog(path: Path) -> Catalog:
     table = rename_known(table, path)
     for name in REQUIRED:
         if name not in table.column_names:
-            raise IngestError(f"{path}: expected a column {name}, got {', '.join(table.column_names[:12])}...; add it")
+            raise IngestError(
+                f"{path}: expected a column {name}, got {one_line(', '.join(table.column_names))}; add it"
+            )
     if table.num_rows == 0:
         raise IngestError(f"{path}: the catalogue has no rows; expected at least one object")
     table = blank_missing(cast_known(table, path))
-    for name in REQUIRED:
-        if name not in ("ra", "dec") and table[name].null_count:
-            raise IngestError(f"{path}: column {name} has {table[name].null_count} missing values; drop those rows")
     if "rerun" not in table.column_names:
         table = table.append_column("rerun", pa.repeat(DEFAULT_RERUN, table.num_rows))
+    for name in (*REQUIRED, "rerun"):
+        if name not in ("ra", "dec") and table[name].null_count:
+            raise IngestError(f"{path}: column {name} has {table[name].null_count} missing values; drop those rows")
+    for rerun in pc.unique(table["rerun"]).to_pylist():
+        if not re.fullmatch("[0-9A-Za-z]+", rerun):  # it becomes a folder's name
+            raise IngestError(f"{path}: expected a rerun of letters and digits, got '{one_line(rerun)}'; mend it")
     return Catalog(path, table, is_photoobj)
 
 
@@ -113,7 +119,7 @@ def rename_known(table: pa.Table, path: Path, others: Iterable[str] = ()) -> pa.
     if twice:
         name = min(twice)
         given = [old for old, new in zip(table.column_names, names, strict=True) if new == name]
-        raise IngestError(f"{path}: columns {' and '.join(given)} both mean {name}; keep one")
+        raise IngestError(f"{path}: columns {one_line(' and '.join(given))} both mean {name}; keep one")
     return table.rename_columns(names)
 
 
@@ -146,7 +152,7 @@ def cast_column(column: pa.ChunkedArray, kind: pa.DataType, name: str, path: Pat
             _check_exact(column, name, path)
         return column if column.type == kind else column.cast(kind)
     except pa.ArrowException as err:
-        raise IngestError(f"{path}: column {name} cannot be read as {kind} ({' '.join(str(err).split())})") from err
+        raise IngestError(f"{path}: column {name} cannot be read as {kind} ({one_line(err)})") from err
 
 
 def _replace(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .astrometry import check_astrometry
 from .bzip2 import unpack
-from .errors import FrameError, IngestError
+from .errors import FrameError, IngestError, one_line
 
 if TYPE_CHECKING:
     from .sources import FrameFile
@@ -64,11 +64,9 @@ def read_frame(file: "FrameFile", field: Field, band: str) -> Frame:
         with quiet(), fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False) as hdus:
             header = hdus[0].header
             image = pixels(file, header, data[int(hdus[0].fileinfo()["datLoc"]) :])
-            _check_columns(file, hdus, image)
-            check_identity(file, header, hdus[3].data if len(hdus) > 3 else None, field, band)
             wcs = tan_wcs(file, header)
-            if len(hdus) > 3:
-                check_astrometry(file, hdus[3], wcs, image.shape)
+            check_end(file, hdus, len(data))
+            check_frame(file, header, wcs, hdus[1:], field, band)
             return Frame(file, image, wcs, str(header.get("ORIGIN", "unknown")).strip())
     except IngestError:
         raise
@@ -88,13 +86,13 @@ def unpacked(file: "FrameFile", size: int = -1) -> bytes:
 
 def unreadable(file: "FrameFile", err: Exception) -> FrameError:
     """The message for bytes that FITS or WCS code stumbled over."""
-    return FrameError(file.where, file.name, "not a readable SDSS frame", " ".join(str(err).split()))
+    return FrameError(file.where, file.name, "not a readable SDSS frame", one_line(err))
 
 
-class quiet(warnings.catch_warnings):  # noqa: N801 - used as `with quiet():`
+class quiet(warnings.catch_warnings):
     """Inside, astropy keeps silent about RADECSYS and 'dd/mm/yy', which are old but harmless; damage is an error."""
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         from astropy.io.fits.verify import VerifyWarning
         from astropy.utils.exceptions import AstropyWarning
 
@@ -120,15 +118,32 @@ def pixels(file: "FrameFile", header: Any, data: bytes | memoryview, rows: int |
     return np.frombuffer(data, kind, count=height * width).reshape(height, width).astype(np.float32)
 
 
-def _check_columns(file: "FrameFile", hdus: Any, image: Image) -> None:
+def check_end(file: "FrameFile", hdus: Any, size: int) -> None:
+    """FrameError where HDUs end before their bytes do: a file that was made in full length, but filled in part."""
+    last = hdus[-1].fileinfo()
+    if (left := size - last["datLoc"] - last["datSpan"]) > 0:
+        raise FrameError(file.where, file.name, "not a readable SDSS frame", f"its last {left} bytes are no HDU")
+
+
+def check_frame(file: "FrameFile", header: Any, wcs: Any, others: Any, field: Field, band: str) -> None:
+    """FrameError unless HDUs 1 to 3 (``others``), so far as they are there, agree with header and name of a frame."""
+    width, height = header["NAXIS1"], header["NAXIS2"]
+    _check_columns(file, others, width)
+    astrans = others[2] if len(others) > 2 else None
+    _check_identity(file, header, None if astrans is None else astrans.data, field, band)
+    if astrans is not None:
+        check_astrometry(file, astrans, wcs, (height, width))
+
+
+def _check_columns(file: "FrameFile", others: Any, width: int) -> None:
     """The calibration has a number for each column: where it does not, axes were swapped or images mixed up."""
-    columns = len(hdus[1].data) if len(hdus) > 1 and getattr(hdus[1].data, "ndim", 0) == 1 else image.shape[1]
-    if columns != image.shape[1]:
-        problem = f"expected {columns} columns by the calibration in HDU 1, got an image of {image.shape[1]}"
+    columns = len(others[0].data) if len(others) and getattr(others[0].data, "ndim", 0) == 1 else width
+    if columns != width:
+        problem = f"expected {columns} columns by the calibration in HDU 1, got an image of {width}"
         raise FrameError(file.where, file.name, problem)
 
 
-def check_identity(file: "FrameFile", header: Any, astrans: Any, field: Field, band: str) -> None:
+def _check_identity(file: "FrameFile", header: Any, astrans: Any, field: Field, band: str) -> None:
     """Compare what the header and the astrometry table say with the name; what is absent says nothing."""
     expected = {"RUN": field.run, "CAMCOL": field.camcol, "FILTER": band, "FIELD": field.field}
     said: list[tuple[str, Any]] = [(name, header[name]) for name in ("RUN", "CAMCOL", "FILTER") if name in header]
@@ -137,7 +152,9 @@ def check_identity(file: "FrameFile", header: Any, astrans: Any, field: Field, b
     for name, value in said:
         value = value.strip() if isinstance(value, str) else int(value)
         if value != expected[name]:
-            problem = f"a frame of another field: expected {name} {expected[name]} by its name, got {value} inside"
+            problem = (
+                f"a frame of another field: expected {name} {expected[name]} by its name, got {one_line(value)} inside"
+            )
             raise FrameError(file.where, file.name, problem)
 
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from sharding import Dataset
 from sharding.manifest import PERCENTILES, REJECTS, SAMPLES, Manifest
+from sharding.tables import read_parquet
 from sharding.writer import finish, write_batches
 from sharding.zarr_metadata import write_zarr_metadata
 
@@ -176,7 +177,7 @@ def _distributions(samples: Path, bands: str) -> dict[str, dict[str, list[float]
         for band in bands:
             if (column := f"{prefix}_{band}") not in names:
                 continue
-            values = pq.read_table(samples, columns=[column])[column].drop_null().to_numpy()
+            values = read_parquet(samples, [column])[column].drop_null().to_numpy()
             if len(values):
                 found.setdefault(prefix, {})[band] = np.percentile(values, PERCENTILES).tolist()
     return found

@@ -38,7 +38,7 @@ class Progress:
     unpacked_bytes: int = 0
     again_frames: int = 0
     again_bytes: int = 0
-    began_s: float = field(default_factory=time.monotonic)
+    began_s: float = field(default_factory=time.monotonic)  # when Ray was ready
 
     def add(self, summary: dict[str, Any], *, before: bool) -> None:
         """Count a strip."""
@@ -84,14 +84,18 @@ def write_dataset(
     state = Progress(work.plan.fields.num_rows, len(work.catalog), rejects=len(work.plan.reject_rows))
     progress(state)
     with opened(config.out, work.digest) as folder:
-        job = _Job(config, work, folder, state)
-        tasks = job.missing(range(work.plan.shards) if shards is None else shards)
-        first = next(tasks, None)
-        if first is not None:
-            with ray_pool(config.address, config.workers) as pool:
-                job.run(pool, first, tasks, progress)
-        publish(folder, config, work)
-        progress(state)
+        if folder.is_finished:  # an earlier start was killed just before its last step
+            folder.publish()
+        else:
+            job = _Job(config, work, folder, state)
+            tasks = job.missing(range(work.plan.shards) if shards is None else shards)
+            first = next(tasks, None)
+            if first is not None:
+                with ray_pool(config.address, config.workers) as pool:
+                    state.began_s = time.monotonic()  # Ray's own start is not ours to count
+                    job.run(pool, first, tasks, progress)
+            publish(folder, config, work)
+            progress(state)
     return Dataset.open(config.out)
 
 
@@ -140,7 +144,7 @@ class _Job:
                 continue
             texts = label_texts(self.work.catalog.table, np.concatenate([strip.rows for strip in strips]))
             records = self.work.records(self.config, texts)
-            cuts = list(self._cuts(shard, strips, texts, records))
+            cuts: list[_Cut | _Join] = list(self._cuts(shard, strips, texts, records))
             self.uncut[shard] = len(cuts)
             yield from cuts or [_Join(shard, records)]
 
@@ -152,9 +156,7 @@ class _Job:
             if summary is not None and _is_whole(self.folder.piece(strip.number), summary, records):
                 self.state.add(summary, before=True)
             else:
-                objid, ra, dec = (
-                    self.work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec")
-                )
+                objid, ra, dec = (self.work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec"))
                 yield _Cut(shard, strip, Objects(objid, ra, dec, texts[begin : begin + len(rows)]), records)
             begin += len(rows)
 
@@ -188,8 +190,8 @@ class _Job:
         else:
             pieces = [folder.piece(strip.number) for strip in self.work.plan.strips(task.shard)]
             json_bytes = task.records.json_bytes if isinstance(task.records, TarRecords) else 0
-            arguments = (task.shard, pieces, task.records, json_bytes, folder.dataset, folder.entries)
-            pool.put(task, join_shard, *arguments, folder.scratch)
+            where = (folder.dataset, folder.entries, folder.scratch)
+            pool.put(task, join_shard, task.shard, pieces, task.records, json_bytes, *where)
 
 
 def _summary(piece: Piece) -> dict[str, Any]:

@@ -39,12 +39,28 @@ def read_entry(entries: Path, dataset: Path, shard: int) -> ShardEntry | None:
 def join_shard(
     shard: int, pieces: Sequence[Piece], records: Records, json_bytes: int, dataset: Path, entries: Path, scratch: Path
 ) -> ShardEntry:
-    """Write a shard's file and its entry. IngestError where a piece is not as it was written."""
+    """Write a shard's file and its entry. IngestError where a piece is not as it was written.
+
+    It may be run again at any time: Ray does so where a worker is lost after its last write.
+    """
+    entry = read_entry(entries, dataset, shard)
+    if entry is None:
+        entry = _join(shard, pieces, records, json_bytes, dataset, scratch)
+        with atomic_file(entry_path(entries, shard), scratch) as file:
+            file.write(json.dumps(asdict(entry)).encode())
+    for piece in pieces:
+        piece.records.unlink(missing_ok=True)
+    return entry
+
+
+def _join(
+    shard: int, pieces: Sequence[Piece], records: Records, json_bytes: int, dataset: Path, scratch: Path
+) -> ShardEntry:
     name = records.shard_name(shard)
     path = dataset / name
     digest, slots, planned = hashlib.sha256(), [], 0
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, scratch) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)  # not before: a worker that outlived its job would leave it
         for piece in pieces:
             objects = piece.read_objects()
             kept = np.flatnonzero(objects["kept"].to_numpy())
@@ -59,12 +75,7 @@ def join_shard(
     if not slots:
         path.unlink()
     size = file_bytes(records, len(slots))
-    entry = ShardEntry(name, size, digest.hexdigest(), len(slots), json_bytes)
-    with atomic_file(entry_path(entries, shard), scratch) as file:
-        file.write(json.dumps(asdict(entry)).encode())
-    for piece in pieces:
-        piece.records.unlink(missing_ok=True)
-    return entry
+    return ShardEntry(name, size, digest.hexdigest(), len(slots), json_bytes)
 
 
 def _records(piece: Piece, records: Records, checksums: list[int]) -> Iterator[bytes]:

@@ -102,7 +102,7 @@ def _middle_of_many(values: Float32s, few: Float64s) -> float:
         if ((bits[i] ^ ((bits[i] >> 31) & 0x7FFFFFFF)) >> 21) + 1024 == chosen:
             few[found] = values[i]
             found += 1
-    return _ranked(few[:found], rank)
+    return float(_ranked(few[:found], rank))
 
 
 @_jit

@@ -1,8 +1,8 @@
 """From catalogue to shards: which objects of which fields go into which file. A pure function.
 
-Objects are ordered by run, camcol, rerun, field and objid. A strip is some consecutive fields of one camcol of a run, and
-what one task cuts: the frames between its fields are read once. A shard is a keyed-random set of strips, so that every
-shard is a fair mix of the sky. Which strips there are, and where they go, depends on the catalogue alone.
+Objects are ordered by run, camcol, rerun, field and objid. A strip is some consecutive fields of one camcol of a run,
+and what one task cuts: the frames between its fields are read once. A shard is a keyed-random set of strips, so that
+every shard is a fair mix of the sky. Which strips there are, and where they go, depends on the catalogue alone.
 
 Everything is arrays: a catalogue of ten million rows costs some hundred bytes a row, not an object a row.
 """
@@ -10,6 +10,7 @@ Everything is arrays: a catalogue of ten million rows costs some hundred bytes a
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,8 @@ def make_plan(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64], samples_per_sh
     strips = strips[_shuffled(fields, strips[:, 0])]
     first, last = (fields[name].to_numpy() for name in ("first", "last"))
     shards = _shards(last[strips[:, 1] - 1] - first[strips[:, 0]], samples_per_shard)
-    digest = _digest(catalog, rows, fields, strips, shards, reject_rows, reasons)
+    rejects = np.stack([catalog.table["objid"].to_numpy()[reject_rows], reasons])
+    digest = _digest(catalog, rows, fields, strips, shards, rejects[:, np.lexsort(rejects)])
     return Plan(rows, fields, strips, shards, reject_rows, reasons, digest)
 
 
@@ -160,7 +162,7 @@ def _strips(fields: pa.Table) -> Rows:
     ends = [0, *(np.flatnonzero(new) + 1).tolist(), fields.num_rows]
     cuts = [
         np.linspace(begin, end, -(-(end - begin) // longest) + 1).round().astype(np.int64)
-        for begin, end in zip(ends[:-1], ends[1:], strict=True)
+        for begin, end in pairwise(ends)
     ]
     return np.concatenate([np.stack([cut[:-1], cut[1:]], axis=1) for cut in cuts])
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from .errors import IngestError
 
-# A task that loses its worker is run again this often. A worker is lost with its node, or by a bug that crashes it: that
-# one would come back for ever.
+# A task that loses its worker is run again this often. A worker is lost with its node, or by a bug that crashes it,
+# which would come back for ever.
 RETRIES = 10
 _STORE_BYTES = 128 * 2**20  # arguments and results are small: pixels go through files
 
@@ -47,7 +47,8 @@ class Pool:
                 raise  # a bug keeps its traceback
             except self.ray.exceptions.RayError as err:
                 reason = str(err).strip().splitlines()[0]
-                raise IngestError(f"{name}: its worker was lost {RETRIES + 1} times ({reason}); see to the nodes") from err
+                text = f"{name}: its worker was lost {RETRIES + 1} times ({reason}); see to the nodes"
+                raise IngestError(text) from err
             if isinstance(result, IngestError):
                 raise result
             yield name, result
@@ -104,4 +105,4 @@ def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     except IngestError as err:
         return IngestError(str(err))
     except OSError as err:
-        return IngestError(f"{err.filename or 'disk'}: {err.strerror or err}; see to the disk, then start again to go on")
+        return IngestError(f"{err.filename or 'disk'}: {err.strerror or err}; mend it, then start again to go on")

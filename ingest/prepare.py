@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from .labels import LabelJoin, join_labels
 from .plan import Plan, Rows, make_plan
 from .register import SIZE
 from .selection import SelectionConfig, Step, select
-from .sources import SourceConfig
+from .sources import SourceConfig, open_source
 from .strip import PER_BAND, CutConfig
 from .tables import SDSS_BANDS
 
@@ -40,12 +40,12 @@ class IngestConfig:
     catalog: Path
     source: SourceConfig
     out: Path
-    selection: SelectionConfig = SelectionConfig()
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     labels: Path | None = None
     match_radius_arcsec: float | None = None  # join labels by position within this; None: by objid
     format: Format = "webdataset"
     samples_per_shard: int = 2048
-    cut: CutConfig = CutConfig()
+    cut: CutConfig = field(default_factory=CutConfig)
     address: str | None = None  # of a Ray cluster; None starts a local one
     workers: int | None = None  # tasks at a time; None takes one a core
 
@@ -58,8 +58,6 @@ class IngestConfig:
             raise IngestError(f"--min-coverage: expected more than 0 and at most 1, got {self.cut.min_coverage}")
         if self.match_radius_arcsec is not None and self.labels is None:
             raise IngestError("--match-radius: it joins the table of --labels, which was not given; give both")
-        if not self.source.is_url and not Path(self.source.root).is_dir():
-            raise IngestError(f"{self.source.root}: expected a folder of frames, found none; check --frames")
         check_out(self.out)
 
 
@@ -98,6 +96,7 @@ class Prepared:
 
 def prepare(config: IngestConfig) -> Prepared:
     """Read the catalogue, join labels, select, derive E(B-V) and plan. Reads no frame."""
+    open_source(config.source)  # a wrong folder or URL is better told now than by the first task
     given = read_catalog(config.catalog)
     catalog, steps = select(given, config.selection)
     join = None

@@ -24,6 +24,18 @@ from .workfolder import WorkFolder
 
 _SAMPLED = 200_000  # samples at most that percentiles are taken of: every n-th
 
+#: What the measured columns of samples.parquet mean, one a band each.
+COLUMNS = {
+    "covered_fraction": "part of the stamp's pixels that frames cover",
+    "sky_sigma": "white-equivalent noise of the native frame within 53 pixels of the object, from differences of "
+    "neighbouring pixels, clipped at 3 sigma [nanomaggy / pixel]",
+    "stamp_sigma": "1.4826 x median absolute deviation of the stamp [nanomaggy / pixel]; resampling smooths, so it is "
+    "0.79 to 1.0 of sky_sigma and the stamp's noise is correlated",
+    "psf_fwhm": "width of the point-spread function as the catalogue gives it [arcsec]; photoObj's PSF_FWHM is 2.3548 "
+    "sqrt(M_RR_CC_PSF / 2) x 0.396, from adaptive moments: the width at half maximum is 1 to 7 % smaller, and "
+    "psf_width of psField and photoField larger",
+}
+
 REGISTRATION = f"Lanczos-3 through an affine fit of each object's WCS, revision {REVISION}"
 
 
@@ -166,6 +178,7 @@ def _manifest(
         plan=work.plan.digest,
         shards=shards,
         files=(),
+        columns={name: text for name, text in COLUMNS.items() if name in distributions},
         made_by=made_by(),
     )
 
@@ -200,8 +213,13 @@ def _inputs(folder: WorkFolder, strips: int) -> tuple[pa.Table, str]:
         rows = [dict(zip(schema.names, found, strict=True)) for found in summary["inputs"]]
         parts.append(pa.Table.from_pylist(rows, schema=schema))
         surveys.add(summary["survey"])
-    table = pa.concat_tables(parts).group_by(schema.names).aggregate([]).sort_by("name")
-    name = table["name"].to_numpy(zero_copy_only=False)
+    table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in schema.names])
+    columns = [table[name].to_numpy() for name in schema.names]
+    again = np.ones(table.num_rows, dtype=bool)  # the same frame, read for two strips
+    for values in columns:
+        again[1:] &= values[1:] == values[:-1]
+    again[:1] = False
+    table, name = table.filter(pa.array(~again)), columns[0][~again]
     if changed := name[1:][name[1:] == name[:-1]].tolist():
         raise IngestError(
             f"{changed[0]}: it changed while the job ran: two readings differ; remove {folder.root} and start again"
@@ -222,5 +240,6 @@ def _first_reason(folder: WorkFolder) -> str:
 
 def _append(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
     for name, values in columns.items():
-        table = table.append_column(name, values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values))
+        column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+        table = table.append_column(name, column)
     return table

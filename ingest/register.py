@@ -64,7 +64,7 @@ def stamp_to_sky(ra_deg: Float64s, dec_deg: Float64s, dx: Float64s, dy: Float64s
 
 # Tap k of the kernel lies at t = f + 2 - k from a position f past tap 2. Its weight sinc(t) sinc(t/3) is, but for
 # factors that all taps share, (-1)^k sin(pi t / 3) / t^2; the sine of the sum needs one sine and one cosine for all.
-# Both are Taylor series, exact to the last bit but one on [0, 1]: libraries' sines differ between machines, sums do not.
+# Both are Taylor series, exact to the last bit but one on [0, 1]: libraries differ between machines, sums do not.
 _SIN = tuple((-1) ** n * (math.pi / 3) ** (2 * n + 1) / math.factorial(2 * n + 1) for n in range(10))
 _COS = tuple((-1) ** n * (math.pi / 3) ** (2 * n) / math.factorial(2 * n) for n in range(10))
 _TAP_SIN = tuple((-1) ** k * math.sin(math.pi * (2 - k) / 3) for k in range(6))
@@ -75,7 +75,7 @@ _jit = partial(njit, cache=True, nogil=True, error_model="numpy")  # Python's ch
 
 @_jit
 def _numerator(k: int, sine: float, cosine: float) -> float:
-    return sine * _TAP_COS[k] + cosine * _TAP_SIN[k]
+    return float(sine * _TAP_COS[k] + cosine * _TAP_SIN[k])
 
 
 @_jit
@@ -168,4 +168,4 @@ def _weighted_sum(
         e += weight * pixels[at + np.uint64(4)]
         f += weight * pixels[at + np.uint64(5)]
     across = weights_x[0, i] * a + weights_x[1, i] * b + weights_x[2, i] * c
-    return across + weights_x[3, i] * d + weights_x[4, i] * e + weights_x[5, i] * f
+    return float(across + weights_x[3, i] * d + weights_x[4, i] * e + weights_x[5, i] * f)

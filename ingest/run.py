@@ -18,7 +18,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--frames", required=True, metavar="DIR_OR_URL", help="frames, flat or in the archive's layout; https, s3, ..."
     )
     parser.add_argument("--out", type=Path, required=True, help="dataset to make; must not exist yet")
-    parser.add_argument("--format", choices=("webdataset", "zarr"), default="webdataset", help="container of the images")
+    parser.add_argument("--format", choices=("webdataset", "zarr"), default="webdataset", help="container of images")
     parser.add_argument("--samples-per-shard", type=int, default=2048, help="about so many (default: 2048)")
     selection = parser.add_argument_group("which objects")
     selection.add_argument("--max-petro-r", type=float, metavar="MAG", help="keep objects up to this petroMag_r")

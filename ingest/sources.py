@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from .cache import FileCache, Slots, default_folder
-from .errors import IngestError
+from .errors import FrameError, IngestError
 from .fetch import Fetcher, FetchError, check_url
 from .frames import Field
 
@@ -66,6 +66,8 @@ class FrameFile:
 class Source(Protocol):
     """What both kinds of source do; for any number of threads."""
 
+    fetches: ClassVar[bool]  # over a network, which can lose the end of a file unseen
+
     def read(self, field: Field, band: str) -> FrameFile | None:
         """The file of a frame, or None where there is none; waits for it.
 
@@ -95,6 +97,8 @@ _opening = threading.Lock()
 class FolderSource:
     """Frames of a folder."""
 
+    fetches: ClassVar[bool] = False
+
     def __init__(self, config: SourceConfig) -> None:
         self._root = Path(config.root)
         if not self._root.is_dir():
@@ -109,7 +113,7 @@ class FolderSource:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as err:
-                raise IngestError(f"{path}: expected a file that can be read, got {err.strerror}; mend it") from err
+                raise FrameError(str(path), path.name, "cannot be read", str(err.strerror), "mend the disk") from err
             return FrameFile(path.name, str(path), content, cached=False)
         return None
 
@@ -122,6 +126,8 @@ class FolderSource:
 
 class RemoteSource:
     """Frames below a URL, kept in a cache that the node's processes share."""
+
+    fetches: ClassVar[bool] = True
 
     def __init__(self, config: SourceConfig) -> None:
         folder = config.cache or default_folder()

@@ -1,8 +1,8 @@
 """Cut one strip: the unit of work of an ingest job. Knows nothing of Ray.
 
-What comes of it is a *piece*, three files in a folder: the records of its samples, one after another, as they will stand
-in their shard (`.part`); what became of each object (`.parquet`); what was read (`.json`, written last: who can read it
-may trust the other two).
+What comes of it is a *piece*, three files in a folder: the records of its samples, one after another, as they will
+stand in their shard (`.part`); what became of each object (`.parquet`); what was read (`.json`, written last: who can
+read it may trust the other two).
 """
 
 import json
@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sharding import atomic_file
 from sharding.records import PIXEL_DTYPE, Records, pixel_checksum
+from sharding.tables import read_parquet
 from sharding.writer import write_batches
 
 from .errors import FrameError
@@ -83,7 +83,7 @@ class Piece:
 
     def read_objects(self) -> pa.Table:
         """What became of each object."""
-        return pq.read_table(self.objects)
+        return read_parquet(self.objects)
 
 
 def cut_strip(

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from .errors import IngestError
+from sharding.tables import read_parquet
+
+from .errors import IngestError, one_line
 
 SDSS_BANDS = "ugriz"
 
@@ -27,15 +29,14 @@ def read_table(path: Path) -> pa.Table:
     except FileNotFoundError as err:
         raise IngestError(f"{path}: there is no such file; check --catalog") from err
     except (OSError, ValueError, TypeError, pa.ArrowException) as err:
-        reason = " ".join(str(err).split())
-        raise IngestError(f"{path}: not a readable {Path(name).suffix} table ({reason})") from err
+        raise IngestError(f"{path}: not a readable {Path(name).suffix} table ({one_line(err)})") from err
 
 
 def _read_parquet(path: Path) -> pa.Table:
     names = pa.parquet.read_schema(path).names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise IngestError(f"{path}: several columns are called {twice[0]}; keep one")
-    return pa.parquet.read_table(path, pre_buffer=False)  # a buffer ahead would take as much memory as the table
+    return read_parquet(path)
 
 
 def _read_fits(path: Path) -> pa.Table:

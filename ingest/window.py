@@ -5,6 +5,7 @@ fields before and after. Each is unpacked once; at a strip's ends, only the rows
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import google_crc32c
@@ -45,7 +46,7 @@ class Window:
         self.damaged: dict[Field, str] = {}  # neighbour -> what is wrong with it
         self._go_on = go_on
         self._source = source
-        self._next = dict(zip(order[:-1], order[1:], strict=True))
+        self._next = dict(pairwise(order))
         self._order = frozenset(order)
         self._held: dict[Field, Frames | FrameError] = {}
         self._prefetch(order[:1])
@@ -113,12 +114,12 @@ class Window:
                 yield band, frame
 
     def _parsed(self, field: Field, band: str, parse: Callable[[FrameFile, Field, str], Parsed]) -> Parsed | None:
-        """A frame's file through ``parse``; where a cached copy is damaged, a fresh one; None where there is none."""
+        """A frame's file through ``parse``, fetched anew where it came over a network and is damaged; None: no file."""
         file = self._file(field, band)
         try:
             return parse(file, field, band) if file is not None else None
         except FrameError:
-            if file is None or not file.cached:
+            if not self._source.fetches:
                 raise
         self._source.forget(field, band)
         file = self._file(field, band)

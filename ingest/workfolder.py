@@ -1,12 +1,12 @@
 """`OUT.partial`: what an ingest has done so far, so that a restart continues from what is whole on disk.
 
-    OUT.partial/
-      job.json   which job this is; another one does not touch the folder
-      lock       held by the driver that is at work
-      pieces/    cut strips (see `ingest.strip`)
-      entries/   one file for each shard that is whole (see `ingest.join`)
-      scratch/   files that are being written; what a killed process left here is removed
-      dataset/   becomes OUT, by one rename, when all is done
+OUT.partial/
+  job.json   which job this is; another one does not touch the folder
+  lock       held by the driver that is at work
+  pieces/    cut strips (see `ingest.strip`)
+  entries/   one file for each shard that is whole (see `ingest.join`)
+  scratch/   files that are being written; what a killed process left here is removed
+  dataset/   becomes OUT, by one rename, when all is done
 """
 
 import fcntl
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharding import atomic_file
+from sharding.manifest import MANIFEST
 
 from .errors import IngestError
 from .strip import Piece
@@ -56,15 +57,23 @@ class WorkFolder:
         """Where the piece of a strip lies."""
         return Piece(self.pieces, number)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the dataset is whole, its manifest included, and only waits for its name."""
+        return (self.dataset / MANIFEST).is_file()
+
     def publish(self) -> None:
-        """Rename the finished dataset to its place and remove the rest."""
+        """Rename the finished dataset to its place; all that takes time to remove is removed before."""
+        for folder in (self.pieces, self.entries, self.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
         if self.out.is_dir():
             self.out.rmdir()  # empty: checked at the start, and rmdir refuses anything else
         self.dataset.replace(self.out)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _holds_work(self) -> bool:
-        return any(any(folder.iterdir()) for folder in (self.pieces, self.entries) if folder.is_dir())
+        whole = (folder for folder in (self.pieces, self.entries) if folder.is_dir())
+        return self.is_finished or any(any(folder.iterdir()) for folder in whole)
 
 
 @contextmanager
@@ -108,4 +117,3 @@ def _enter(folder: WorkFolder, job: str) -> None:
         path.mkdir(exist_ok=True)
     with atomic_file(marker, folder.scratch) as file:
         file.write(json.dumps({"job": job}).encode())
-

@@ -7,14 +7,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from . import splits
 from .errors import DatasetError
 from .manifest import MANIFEST, SAMPLES, FileEntry, Manifest
 from .mapping import map_file
 from .records import PIXEL_DTYPE, ZarrRecords, file_bytes, pixel_checksum, shard_number
-from .tables import find_column, to_numpy
+from .tables import find_column, read_parquet, to_numpy
 
 Indices = npt.NDArray[np.int64]
 Images = npt.NDArray[np.float32]
@@ -126,7 +125,7 @@ def read_table(folder: Path, entry: FileEntry) -> pa.Table:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise DatasetError(f"{path}: its bytes differ from the digest in {MANIFEST}; ingest again")
-        return pq.read_table(pa.BufferReader(content))
+        return read_parquet(pa.BufferReader(content))
     except (OSError, pa.ArrowException) as err:
         reason = str(err).splitlines()[0]
         raise DatasetError(f"{path}: cannot be read ({reason}); the dataset is damaged, ingest again") from err

@@ -42,8 +42,9 @@ def _distributions(manifest: Manifest) -> Iterator[str]:
     if manifest.distributions:
         yield f"  spread      over the samples: percentiles {', '.join(map(str, PERCENTILES))}"
     for prefix, bands in manifest.distributions.items():
+        yield f"{_INDENT}{prefix}: {manifest.columns.get(prefix, 'as the catalogue gives it')}"
         for band, values in bands.items():
-            yield f"{_INDENT}{prefix} {band}: {' '.join(f'{value:.4g}' for value in values)}"
+            yield f"{_INDENT}  {band}: {' '.join(f'{value:.4g}' for value in values)}"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

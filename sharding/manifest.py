@@ -72,6 +72,7 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
     made_by: str
+    columns: dict[str, str] = field(default_factory=dict)  # what measured columns of `samples.parquet` mean
     container: str = "webdataset"
     slots_per_shard: int = 0  # Zarr: places of each shard, with or without a sample
     dtype: str = "<f4"

@@ -1,9 +1,13 @@
 """Columns of `samples.parquet`: found without regard to case or underscores, given as NumPy arrays."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from .errors import DatasetError
 
@@ -40,3 +44,13 @@ def to_numpy(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
             "read it from Dataset.samples"
         )
     return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy())
+
+
+def read_parquet(source: Path | pa.NativeFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file, whole or some columns of it.
+
+    Not by `pyarrow.parquet.read_table`, which buffers as much again as the table takes. Bytes in memory are read by this
+    thread alone: one of Arrow's that still holds them when the interpreter ends aborts it.
+    """
+    with pq.ParquetFile(source) as file:
+        return file.read(columns, use_threads=isinstance(source, Path))

@@ -50,7 +50,9 @@ def write_file(path: Path, sky: SkyCoord) -> None:
     y, x = np.mgrid[: FRAME[0], : FRAME[1]]
     frame = sum(2 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * PSF_SIGMA_PX**2)) for a, b in SOURCES)
     stamps = np.empty((len(SOURCES), SIZE, SIZE), dtype=np.float32)
-    resample(frame.astype(np.float32), 0, *affine_fits(frame_wcs(), sky.ra.deg, sky.dec.deg), stamps)
+    resample(
+        frame.astype(np.float32), 0, *affine_fits(frame_wcs(), sky.ra.deg, sky.dec.deg), stamps, np.empty(len(SOURCES))
+    )
     rows = len(SOURCES)
     with h5py.File(path, "w") as file:
         file["images"] = stamps[:, None] * np.arange(1, 6, dtype="f4")[:, None, None]  # band n is n times u

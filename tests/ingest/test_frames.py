@@ -9,28 +9,22 @@ import pytest
 from astropy.io import fits
 
 from ingest.errors import IngestError
-from ingest.frames import Field, find_frame, read_frame
+from ingest.frames import Field, Frame, read_frame
+from ingest.sources import FrameFile
 
 FIELD = Field(77, 3, 21, "301")
 REAL = Field(94, 1, 12, "301")
 
 
-@pytest.mark.parametrize("folder", ["", "301/77/3", "boss/photoObj/frames/301/77/3"])
-@pytest.mark.parametrize("suffix", [".fits", ".fits.bz2"])
-def test_frames_are_found_flat_and_in_the_archive_s_layout(tmp_path: Path, folder: str, suffix: str) -> None:
-    path = tmp_path / folder / f"frame-g-000077-3-0021{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    assert find_frame(tmp_path, FIELD, "g") == path
-    assert find_frame(tmp_path, FIELD, "r") is None
+def _read(path: Path, field: Field, band: str) -> Frame:
+    return read_frame(FrameFile(path.name, str(path), path.read_bytes(), cached=False), field, band)
 
 
 def test_bzip2_and_plain_give_the_same_pixels(field_copy: Any) -> None:
-    plain = find_frame(field_copy.frames, FIELD, "r")
-    assert plain is not None
+    plain = field_copy.frames / "frame-r-000077-3-0021.fits"
     packed = plain.with_name(plain.name + ".bz2")
     packed.write_bytes(bz2.compress(plain.read_bytes()))
-    np.testing.assert_array_equal(read_frame(plain, FIELD, "r").image, read_frame(packed, FIELD, "r").image)
+    np.testing.assert_array_equal(_read(plain, FIELD, "r").image, _read(packed, FIELD, "r").image)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.999])
@@ -39,7 +33,7 @@ def test_a_truncated_frame_is_refused(field_copy: Any, keep: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(IngestError, match=r"frame-r-000077-3-0021\.fits: not a readable SDSS frame") as caught:
-        read_frame(path, FIELD, "r")
+        _read(path, FIELD, "r")
     assert "\n" not in str(caught.value)
 
 
@@ -51,7 +45,7 @@ def test_a_flipped_bit_in_bzip2_is_refused(field_copy: Any, byte: int) -> None:
     packed = plain.with_name(plain.name + ".bz2")
     packed.write_bytes(content)
     with pytest.raises(IngestError, match="not a whole bzip2 file"):
-        read_frame(packed, FIELD, "r")
+        _read(packed, FIELD, "r")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +57,7 @@ def test_a_flipped_bit_in_bzip2_is_refused(field_copy: Any, byte: int) -> None:
         ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "expected a WCS of RA---TAN"),
         ({"CDELT1": 2.0}, "expected pixels of 0.396 arcsec"),
         ({"CDELT1": 0.0, "CDELT2": 0.0}, "frame-r"),
+        ({"BSCALE": 2.0}, "expected a 2-dimensional float image"),
     ],
 )
 def test_a_header_that_contradicts_the_name_is_refused(field_copy: Any, change: dict[str, Any], message: str) -> None:
@@ -70,22 +65,43 @@ def test_a_header_that_contradicts_the_name_is_refused(field_copy: Any, change: 
     with fits.open(path, mode="update") as hdus:
         hdus[0].header.update(change)
     with pytest.raises(IngestError, match=message) as caught:
-        read_frame(path, FIELD, "r")
+        _read(path, FIELD, "r")
     assert "\n" not in str(caught.value)
 
 
 def test_the_astrometry_table_tells_the_field_of_a_real_frame(survey_data: Path) -> None:
     path = survey_data / "sdss/000094-1-0012/frame-u-000094-1-0012.fits.bz2"
-    assert read_frame(path, REAL, "u").origin == "SDSS"  # its FRAME is 16 and its FIELD is 'NA'
+    assert _read(path, REAL, "u").origin == "SDSS"  # its FRAME is 16 and its FIELD is 'NA'
     with pytest.raises(IngestError, match="expected FIELD 13 by its name, got 12"):
-        read_frame(path, Field(94, 1, 13, "301"), "u")
+        _read(path, Field(94, 1, 13, "301"), "u")
 
 
 def test_junk_and_cubes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "frame-r-000077-3-0021.fits"
     path.write_bytes(b"not FITS at all " * 1000)
     with pytest.raises(IngestError, match="not a readable SDSS frame"):
-        read_frame(path, FIELD, "r")
+        _read(path, FIELD, "r")
     fits.PrimaryHDU(np.zeros((2, 3, 4), dtype=np.float32)).writeto(path, overwrite=True)
-    with pytest.raises(IngestError, match="expected a 2-dimensional float image in HDU 0, got 3-dimensional"):
-        read_frame(path, FIELD, "r")
+    with pytest.raises(IngestError, match="expected a 2-dimensional float image in HDU 0, got 2 x 3 x 4 of BITPIX -32"):
+        _read(path, FIELD, "r")
+
+
+@pytest.mark.parametrize("band", ["u", "z"])
+def test_a_digit_changed_in_the_wcs_is_found_by_the_astrometry_table(survey_data: Path, band: str) -> None:
+    name = f"frame-{band}-000094-1-0012.fits.bz2"
+    content = bz2.decompress((survey_data / "sdss/000094-1-0012" / name).read_bytes())
+    where = content.index(b"CRVAL2")
+    digits = content[where + 10 : where + 30]
+    changed = content.replace(digits, f"{float(digits) + 0.001:20.15f}".encode()[:20], 1)  # 3.6 arcsec: 9 px
+    file = FrameFile(name.removesuffix(".bz2"), name, changed, cached=False)
+    with pytest.raises(IngestError, match=r"a WCS and an asTrans table \(HDU 3\) that disagree \(by 9"):
+        read_frame(file, REAL, band)
+
+
+def test_swapped_axes_are_found_by_the_calibration(survey_data: Path) -> None:
+    path = survey_data / "sdss/000094-1-0012/frame-r-000094-1-0012.fits.bz2"
+    content = bz2.decompress(path.read_bytes())
+    swapped = content.replace(b"NAXIS1  =                 2048", b"NAXIS1  =                 1489", 1)
+    swapped = swapped.replace(b"NAXIS2  =                 1489", b"NAXIS2  =                 2048", 1)
+    with pytest.raises(IngestError, match="expected 2048 columns by the calibration in HDU 1, got an image of 1489"):
+        read_frame(FrameFile("frame-r-000094-1-0012.fits", "there", swapped, cached=False), REAL, "r")

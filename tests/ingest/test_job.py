@@ -21,10 +21,11 @@ from astropy.io import fits
 from ingest.catalog import read_catalog
 from ingest.errors import IngestError
 from ingest.extinction import reddening
-from ingest.job import IngestConfig, prepare
+from ingest.prepare import IngestConfig, prepare
 from ingest.plan import make_plan
-from ingest.selection import SelectionConfig
+from ingest.sources import SourceConfig, open_source
 from ingest.stamps import cut_stamps
+from ingest.window import Window
 from sharding import Dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
@@ -60,8 +61,9 @@ def test_the_dataset_holds_the_stamps_and_the_catalogue(small_field: Any, small_
     assert len(dataset) + rejects.num_rows == 12
     order = np.argsort(dataset.column("objid"))
     ra, dec = (np.array(dataset.column(name), dtype=np.float64)[order] for name in ("ra", "dec"))
-    field = prepare(_config(small_field, small_dataset.with_name("unused"))).plan.shards[0].fields[0].field
-    expected = cut_stamps(small_field.frames, field, ra, dec)
+    field = prepare(_config(small_field, small_dataset.with_name("unused"))).plan.strip(0).fields[0].field
+    source = open_source(SourceConfig(root=str(small_field.frames)))
+    (expected,) = cut_stamps(Window(source, [field]), field, ra, dec)
     np.testing.assert_array_equal(dataset.images(order), expected.images)
     np.testing.assert_array_equal(dataset.per_band("sky_sigma")[order], expected.sky_sigma)
     kept = np.isin(np.array(small_field.table["objid"]), dataset.column("objid"))
@@ -128,7 +130,7 @@ def test_the_real_field_gives_326_samples_and_one_reject(survey_data: Path, tmp_
 
 
 def _config(field: Any, out: Path, **changes: Any) -> IngestConfig:
-    base = {"catalog": field.catalog, "frames": field.frames, "out": out, "selection": SelectionConfig()}
+    base = {"catalog": field.catalog, "source": SourceConfig(root=str(field.frames)), "out": out}
     return IngestConfig(**(base | changes))
 
 
@@ -177,13 +179,13 @@ def test_rows_that_cannot_become_samples_are_rejects_with_their_reason(small_fie
     catalog = read_catalog(path)
     dust = reddening(catalog.array("ebv_sfd"), None, "c")
     plan = make_plan(catalog, dust.ebv_sfd, 512)
-    assert plan.rejects == {
+    assert dict(zip(plan.reject_rows.tolist(), plan.reasons(), strict=True)) == {
         0: "ra or dec is not a position",
         13: "objid repeated",
         14: "ra or dec is not a position",
         15: "ebv_sfd missing",
     }
-    planned = np.concatenate([part.rows for shard in plan.shards for part in shard.fields])
+    planned = np.concatenate([strip.rows for shard in range(plan.shards) for strip in plan.strips(shard)])
     assert sorted(planned) == list(range(1, 13))
 
 

@@ -58,7 +58,8 @@ def test_info_says_what_is_in_a_dataset(zarr_path: Path, capsys: pytest.CaptureF
         "- 2: petroMag_r < 17.8",
         "- table zoo.csv, matched 7",
         "percentiles 1, 16, 50, 84, 99",
-        "sky_sigma r: 0.5 0.75 1 1.25 2\n",
+        "sky_sigma: as the catalogue gives it\n",
+        "  r: 0.5 0.75 1 1.25 2\n",
     ):
         assert expected in printed
 

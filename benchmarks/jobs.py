@@ -1,0 +1,86 @@
+"""Ingest of `fields`, timed: one strip in this process, as a worker does it, or a whole job on a local Ray."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.job import Progress, write_dataset
+from ingest.join import join_shard
+from ingest.prepare import IMAGE_SHAPE, IngestConfig, label_texts, prepare
+from ingest.sources import SourceConfig, open_source
+from ingest.strip import Objects, Piece, cut_strip
+from ingest.tables import SDSS_BANDS
+from sharding.records import TarRecords, json_length
+
+from .fields import Fields
+from .memory import watched_workers
+
+
+class Strip:
+    """The first strip of a plan, to be cut to a shard of its own."""
+
+    def __init__(self, fields: Fields, density: int) -> None:
+        self._config = _config(fields, density, fields.frames / "never-made")
+        work = prepare(self._config)
+        self._plan = work.plan.strip(0)
+        rows = self._plan.rows
+        texts = label_texts(work.catalog.table, rows)
+        objid, ra, dec = (work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec"))
+        self.objects = Objects(objid, ra, dec, texts)
+        self._records = TarRecords(IMAGE_SHAPE, json_length(texts))
+
+    def paths(self) -> list[Path]:
+        """The frames of its fields, the five of a field one after another."""
+        source = open_source(self._config.source)
+        found = [source.read(part.field, band) for part in self._plan.fields for band in SDSS_BANDS]
+        return [Path(file.where) for file in found if file is not None]
+
+    def cut(self) -> int:
+        """Cut it and join its shard, on disk; returns how many frames it has."""
+        with tempfile.TemporaryDirectory(dir=self._config.out.parent.parent) as folder:
+            scratch = Path(folder)
+            piece = Piece(scratch, 0)
+            config = self._config
+            summary = cut_strip(
+                self._plan, self.objects, self._records, config.source, config.cut, piece, scratch
+            )
+            join_shard(0, [piece], self._records, self._records.json_bytes, scratch, scratch, scratch)
+        return int(summary["frames"])
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """What a whole job did."""
+
+    frames: int
+    galaxies: int  # samples and rejects
+    read_bytes: int
+    again_bytes: int  # unpacked a second time, at the ends of strips
+    unpacked_bytes: int
+    seconds: float  # from when Ray was ready; the start of its workers is in it
+    worker_peak_mb: float
+    worker_growth: float  # see WorkerMemory
+
+
+def run_job(fields: Fields, density: int, workers: int) -> JobRun:
+    """Ingest all fields on a local Ray; the dataset is removed."""
+    with tempfile.TemporaryDirectory(dir=fields.frames.parent) as folder, watched_workers() as memory:
+        config = _config(fields, density, Path(folder) / "dataset", workers)
+        seen: list[tuple[Progress, float]] = []
+        write_dataset(config, prepare(config), lambda state: seen.append((state, state.seconds)))
+    state, seconds = seen[-1]
+    return JobRun(
+        frames=state.frames,
+        galaxies=state.galaxies,
+        read_bytes=state.read_bytes,
+        again_bytes=state.again_bytes,
+        unpacked_bytes=state.unpacked_bytes,
+        seconds=seconds,
+        worker_peak_mb=memory.peak_mb,
+        worker_growth=memory.growth,
+    )
+
+
+def _config(fields: Fields, density: int, out: Path, workers: int | None = None) -> IngestConfig:
+    source = SourceConfig(root=str(fields.frames))
+    return IngestConfig(catalog=fields.catalogs[density], source=source, out=out, workers=workers)
