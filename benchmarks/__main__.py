@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(stage: str, console: Console) -> Report:
-    """Run one stage's benchmark, or all, on one core."""
+    """Run one stage's benchmark, or all; on one core, but for whole ingest jobs."""
     import torch
 
     torch.set_num_threads(1)
@@ -50,10 +50,11 @@ def measure(stage: str, console: Console) -> Report:
 def _run(names: Sequence[str], folder: Path, console: Console) -> tuple[StageReport, ...]:
     from .practice import PracticeData
 
-    data = PracticeData(folder)
     reports = []
-    for name in names:
-        with console.status(f"measuring {name}"):
+    with console.status("measuring") as status:
+        data = PracticeData(folder, say=lambda text: status.update(f"measuring: {text}"))
+        for name in names:
+            data.say(name)
             reports.append(importlib.import_module(f"{__package__}.stages.{name}").run(data))
     return tuple(reports)
 

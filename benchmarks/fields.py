@@ -1,4 +1,4 @@
-"""Fields for the ingest benchmark: frames of real size, format and noise, neighbours of one run, and catalogues of them.
+"""Fields for the ingest benchmark: frames of real size, format and noise, neighbours in one run, with catalogues.
 
 Round Gaussians stand for galaxies: painting those of the practice survey takes longer than all that is measured. How
 fast a frame unpacks depends on its noise, which is the practice survey's.

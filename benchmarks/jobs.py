@@ -1,12 +1,17 @@
 """Ingest of `fields`, timed: one strip in this process, as a worker does it, or a whole job on a local Ray."""
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ingest.job import Progress, write_dataset
 from ingest.join import join_shard
-from ingest.prepare import IMAGE_SHAPE, IngestConfig, label_texts, prepare
+from ingest.prepare import IMAGE_SHAPE, IngestConfig, prepare
+from ingest.sample_json import sample_json
 from ingest.sources import SourceConfig, open_source
 from ingest.strip import Objects, Piece, cut_strip
 from ingest.tables import SDSS_BANDS
@@ -15,16 +20,20 @@ from sharding.records import TarRecords, json_length
 from .fields import Fields
 from .memory import watched_workers
 
+IMAGE_BYTES = 4 * math.prod(IMAGE_SHAPE)
+
+Float64s = npt.NDArray[np.float64]
+
 
 class Strip:
     """The first strip of a plan, to be cut to a shard of its own."""
 
     def __init__(self, fields: Fields, density: int) -> None:
-        self._config = _config(fields, density, fields.frames / "never-made")
+        self._config = _config(fields, density, fields.frames.with_name("never-made"))
         work = prepare(self._config)
         self._plan = work.plan.strip(0)
         rows = self._plan.rows
-        texts = label_texts(work.catalog.table, rows)
+        texts = sample_json(work.catalog.table.take(rows), SDSS_BANDS)
         objid, ra, dec = (work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec"))
         self.objects = Objects(objid, ra, dec, texts)
         self._records = TarRecords(IMAGE_SHAPE, json_length(texts))
@@ -35,16 +44,21 @@ class Strip:
         found = [source.read(part.field, band) for part in self._plan.fields for band in SDSS_BANDS]
         return [Path(file.where) for file in found if file is not None]
 
+    def first_field(self) -> tuple[list[Path], Float64s, Float64s]:
+        """The frames and the objects' ra and dec [deg] of the first of its fields."""
+        here = slice(len(self._plan.fields[0].rows))
+        return self.paths()[: len(SDSS_BANDS)], self.objects.ra_deg[here], self.objects.dec_deg[here]
+
     def cut(self) -> int:
         """Cut it and join its shard, on disk; returns how many frames it has."""
-        with tempfile.TemporaryDirectory(dir=self._config.out.parent.parent) as folder:
+        config = self._config
+        with tempfile.TemporaryDirectory(dir=config.out.parent) as folder:
             scratch = Path(folder)
-            piece = Piece(scratch, 0)
-            config = self._config
-            summary = cut_strip(
-                self._plan, self.objects, self._records, config.source, config.cut, piece, scratch
-            )
-            join_shard(0, [piece], self._records, self._records.json_bytes, scratch, scratch, scratch)
+            piece, dataset, entries = Piece(scratch / "pieces", number=0), scratch / "dataset", scratch / "entries"
+            for made in (piece.folder, entries):
+                made.mkdir()
+            summary = cut_strip(self._plan, self.objects, self._records, config.source, config.cut, piece, scratch)
+            join_shard(0, [piece], self._records, self._records.json_bytes, dataset, entries, scratch)
         return int(summary["frames"])
 
 
@@ -54,7 +68,6 @@ class JobRun:
 
     frames: int
     galaxies: int  # samples and rejects
-    read_bytes: int
     again_bytes: int  # unpacked a second time, at the ends of strips
     unpacked_bytes: int
     seconds: float  # from when Ray was ready; the start of its workers is in it
@@ -72,7 +85,6 @@ def run_job(fields: Fields, density: int, workers: int) -> JobRun:
     return JobRun(
         frames=state.frames,
         galaxies=state.galaxies,
-        read_bytes=state.read_bytes,
         again_bytes=state.again_bytes,
         unpacked_bytes=state.unpacked_bytes,
         seconds=seconds,

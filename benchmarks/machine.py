@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "numba", "pyarrow", "ray", "astropy", "scipy", "webdataset")
+PACKAGES = ("torch", "numpy", "numba", "pyarrow", "ray", "astropy", "scipy", "webdataset", "indexed_bzip2", "reproject")
 
 
 def describe() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,18 @@ class Result:
     """One contender's rate: the median and the quartiles of its runs."""
 
     name: str
-    unit: str = "images/s"
+    unit: str = "images/s"  # or "frames/s"
     median: float
     q25: float
     q75: float
     runs: int
-    bytes_per_image: int
+    bytes_per_image: int  # of an image in memory; of a frame, its file's
     params: Mapping[str, Param]
+
+    def converted(self, name: str, unit: str, factor: float, *, bytes_per_image: int) -> "Result":
+        """The same runs in another unit, of which this one's holds ``factor``."""
+        rates = {quantile: factor * getattr(self, quantile) for quantile in ("median", "q25", "q75")}
+        return replace(self, name=name, unit=unit, bytes_per_image=bytes_per_image, **rates)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +46,7 @@ class StageReport:
             raise ValueError(f"{self.stage}: no result is called {sorted(unknown)[0]}")
 
     def median(self, name: str) -> float:
-        """The rate of one result [image / s]."""
+        """The rate of one result, in its unit."""
         return next(result.median for result in self.results if result.name == name)
 
     def ratios(self) -> dict[str, float]:

@@ -8,9 +8,9 @@ from .results import Report, Result
 
 def show(report: Report, console: Console) -> None:
     """Print every result, the ratios, what was left out, and the verdict."""
-    table = Table("", "images/s", "quartiles", "MB/s", title=f"benchmarks: {report.stage}", title_justify="left")
+    table = Table("", "rate", "", "quartiles", "MB/s", title=f"benchmarks: {report.stage}", title_justify="left")
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify = "left" if column is table.columns[2] else "right"
     for stage in report.stages:
         for result in stage.results:
             table.add_row(*_row(result))
@@ -24,9 +24,10 @@ def show(report: Report, console: Console) -> None:
     console.print(report.verdict, highlight=False)
 
 
-def _row(result: Result) -> tuple[str, str, str, str]:
+def _row(result: Result) -> tuple[str, str, str, str, str]:
     megabytes = result.median * result.bytes_per_image / 1e6
-    return result.name, _rate(result.median), f"{_rate(result.q25)} - {_rate(result.q75)}", _rate(megabytes)
+    quartiles = f"{_rate(result.q25)} - {_rate(result.q75)}" if result.runs > 1 else "one run"
+    return result.name, _rate(result.median), result.unit, quartiles, _rate(megabytes)
 
 
 def _rate(value: float) -> str:

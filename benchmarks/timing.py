@@ -13,7 +13,9 @@ class Contender:
     """One way to do a stage's work."""
 
     name: str
-    step: Callable[[], int]  # does it once, and returns how many images it made
+    unit: str = "images/s"
+    step: Callable[[], int]  # does it once, and returns how many images (or what the unit counts) it made
+    warm_up: Callable[[], object] | None = None  # in place of the first step, where that takes too long
     bytes_per_image: int
     params: Mapping[str, Param]
 
@@ -25,29 +27,35 @@ def race(
     sync: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = perf_counter,
 ) -> tuple[Result, ...]:
-    """Run all contenders in turns, so that a slow spell of the machine hits them alike; the first round is not counted.
+    """Run all contenders in turns, so that a slow spell of the machine hits them alike; a first round is not counted.
 
     ``sync`` waits for the accelerator, inside the timed region: without it a step is timed at launch.
     """
     rates: dict[str, list[float]] = {each.name: [] for each in contenders}
-    for _ in range(1 + rounds):
+    for each in contenders:
+        (each.warm_up or each.step)()
+    for _ in range(rounds):
         for each in contenders:
             sync()
             began = clock()
             images = each.step()
             sync()
             rates[each.name].append(images / (clock() - began))
-    return tuple(_summary(each, rates[each.name][1:]) for each in contenders)
+    return tuple(
+        summary(each.name, each.unit, rates[each.name], each.bytes_per_image, each.params) for each in contenders
+    )
 
 
-def _summary(contender: Contender, rates: Sequence[float]) -> Result:
+def summary(name: str, unit: str, rates: Sequence[float], bytes_per_image: int, params: Mapping[str, Param]) -> Result:
+    """The median and the quartiles of some runs' rates."""
     q25, median, q75 = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else 3 * [rates[0]]
     return Result(
-        name=contender.name,
+        name=name,
+        unit=unit,
         median=median,
         q25=q25,
         q75=q75,
         runs=len(rates),
-        bytes_per_image=contender.bytes_per_image,
-        params=contender.params,
+        bytes_per_image=bytes_per_image,
+        params=params,
     )

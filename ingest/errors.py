@@ -6,7 +6,7 @@ class IngestError(ValueError):
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """What a library said, or what stands in a damaged file, fit for an error's text: printable, one line, not too long."""
+    """What a library said, or what a damaged file holds, fit for an error's text: printable, one line, not too long."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
 

@@ -29,6 +29,7 @@ from .errors import IngestError
 from .extinction import Reddening, reddening
 from .hdf5_files import HdfRows
 from .hdf5_shards import FORMATS, NOT_FINITE, ShardMaker
+from .prepare import check_out
 from .version import made_by
 
 _MEASURED = ("stamp_sigma", "psf_fwhm")  # their distributions are in dataset.json where the files have them
@@ -44,13 +45,12 @@ class Hdf5Config:
     files: tuple[Path, ...]
     out: Path
     container: str = FORMATS[0]
-    rows_per_shard: int = 512
+    rows_per_shard: int = 2048
 
     def __post_init__(self) -> None:
         if self.rows_per_shard < 1:
             raise IngestError(f"--samples-per-shard: expected at least 1, got {self.rows_per_shard}")
-        if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
-            raise IngestError(f"{self.out}: already there; remove it or choose another --out")
+        check_out(self.out)
 
 
 def add_hdf5(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def add_hdf5(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="HDF5 files; samples keep their order")
     parser.add_argument("--out", type=Path, required=True, help="dataset to make; must not exist yet")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=f"container (default: {FORMATS[0]})")
-    parser.add_argument("--samples-per-shard", type=int, default=512, help="input rows of a shard (default: 512)")
+    parser.add_argument("--samples-per-shard", type=int, default=2048, help="input rows of a shard (default: 2048)")
     parser.set_defaults(command=_hdf5)
 
 

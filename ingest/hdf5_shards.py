@@ -4,7 +4,6 @@ Shard k is made of input rows k N to (k + 1) N - 1. Memory holds one slab of ima
 bytes a row for the whole input.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +20,11 @@ from sharding.writer import file_entry
 
 from .hdf5_files import HdfRows, Images
 from .noise import stamp_sigma
+from .sample_json import sample_json
 
 FORMATS = ("webdataset", "zarr")
 NOT_FINITE = "a pixel is not finite"
 REPEATED = "an earlier row has the same identifier"
-
-_IN_JSON = ("objid", "ra", "dec", "ebv_sfd", "specz")
-_IN_JSON_BY_BAND = ("extinction", "psf_fwhm")
 
 
 @dataclass(slots=True)
@@ -81,7 +78,7 @@ class ShardMaker:
         return _with(table, {"ebv_sfd": pa.array(self.ebv_sfd[begin:end], from_pandas=True)})
 
     def _write_shard(self, folder: Path, number: int, begin: int, labels: pa.Table) -> pa.Table:
-        texts = label_texts(labels, self.rows.layout.bands)
+        texts = sample_json(labels, self.rows.layout.bands)
         records = self._records(texts)
         name = records.shard_name(number)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -146,13 +143,6 @@ class ShardMaker:
         bands = self.rows.layout.bands
         columns |= {f"sky_sigma_{band}": pa.nulls(len(places), pa.float64()) for band in bands}
         return columns | {f"stamp_sigma_{band}": pa.array(sigma[:, n]) for n, band in enumerate(bands)}
-
-
-def label_texts(labels: pa.Table, bands: str) -> list[bytes]:
-    """The JSON of each sample in a tar; all other labels are in samples.parquet only."""
-    wanted = [*_IN_JSON, *(f"{name}_{band}" for name in _IN_JSON_BY_BAND for band in bands)]
-    chosen = labels.select([name for name in wanted if name in labels.column_names])
-    return [json.dumps(row, separators=(",", ":")).encode() for row in chosen.to_pylist()]
 
 
 def _with(table: pa.Table, columns: dict[str, Any]) -> pa.Table:

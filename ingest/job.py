@@ -14,9 +14,11 @@ from sharding.records import Records, TarRecords, file_bytes
 from .join import join_shard, read_entry
 from .plan import StripPlan
 from .pool import Pool, ray_pool
-from .prepare import IngestConfig, Prepared, label_texts
+from .prepare import IngestConfig, Prepared
 from .publish import publish
+from .sample_json import sample_json
 from .strip import Objects, Piece, cut_strip
+from .tables import SDSS_BANDS
 from .workfolder import WorkFolder, opened
 
 _HEARTBEAT_S = 1.0
@@ -138,22 +140,32 @@ class _Job:
         """Strips that are not whole on disk, and shards whose strips all are; counts what is."""
         for shard in shards:
             strips = list(self.work.plan.strips(shard))
-            if read_entry(self.folder.entries, self.folder.dataset, shard) is not None:
-                for strip in strips:
-                    self.state.add(_summary(self.folder.piece(strip.number)), before=True)
+            if self._is_joined(shard, strips):
                 continue
-            texts = label_texts(self.work.catalog.table, np.concatenate([strip.rows for strip in strips]))
+            rows = np.concatenate([strip.rows for strip in strips])
+            texts = sample_json(self.work.catalog.table.take(rows), SDSS_BANDS)
             records = self.work.records(self.config, texts)
             cuts: list[_Cut | _Join] = list(self._cuts(shard, strips, texts, records))
             self.uncut[shard] = len(cuts)
             yield from cuts or [_Join(shard, records)]
+
+    def _is_joined(self, shard: int, strips: list[StripPlan]) -> bool:
+        """Whether a shard is whole on disk; counts it then. One with a faulty frame is not: that may be mended now."""
+        if read_entry(self.folder.entries, self.folder.dataset, shard) is None:
+            return False
+        summaries = [self.folder.piece(strip.number).read_summary() for strip in strips]
+        if not all(summary is not None and not summary["faulty"] for summary in summaries):
+            return False
+        for summary in summaries:
+            self.state.add(summary or {}, before=True)
+        return True
 
     def _cuts(self, shard: int, strips: list[StripPlan], texts: list[bytes], records: Records) -> Iterator[_Cut]:
         begin = 0
         for strip in strips:
             rows = strip.rows
             summary = self.folder.piece(strip.number).read_summary()
-            if summary is not None and _is_whole(self.folder.piece(strip.number), summary, records):
+            if summary and not summary["faulty"] and _is_whole(self.folder.piece(strip.number), summary, records):
                 self.state.add(summary, before=True)
             else:
                 objid, ra, dec = (self.work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec"))
@@ -192,13 +204,6 @@ class _Job:
             json_bytes = task.records.json_bytes if isinstance(task.records, TarRecords) else 0
             where = (folder.dataset, folder.entries, folder.scratch)
             pool.put(task, join_shard, task.shard, pieces, task.records, json_bytes, *where)
-
-
-def _summary(piece: Piece) -> dict[str, Any]:
-    summary = piece.read_summary()
-    if summary is None:
-        raise FileNotFoundError(f"{piece.summary}: missing, though its shard is whole; remove the folder above it")
-    return summary
 
 
 def _is_whole(piece: Piece, summary: dict[str, Any], records: Records) -> bool:

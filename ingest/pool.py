@@ -23,7 +23,11 @@ class Pool:
 
     ray: Any
     workers: int | None
+    _task: Any = field(init=False)
     _waiting: dict[Any, Any] = field(default_factory=dict)  # Ray's reference -> what the caller calls it
+
+    def __post_init__(self) -> None:
+        self._task = self.ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
 
     @property
     def free(self) -> bool:
@@ -33,8 +37,7 @@ class Pool:
 
     def put(self, name: Any, call: Callable[..., Any], *arguments: Any) -> None:
         """Begin a task. It must give the same result when it is run again."""
-        task = self.ray.remote(num_cpus=1, max_retries=RETRIES)(_attempt)
-        self._waiting[task.remote(call, arguments)] = name
+        self._waiting[self._task.remote(call, arguments)] = name
 
     def results(self, timeout_s: float) -> Iterator[tuple[Any, Any]]:
         """Names and results of tasks that ended, perhaps none within the time. IngestError where one failed."""
@@ -64,6 +67,8 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Else ray.init waits for ever where one of the workers that it starts ahead dies before it is ready (seen in 2.60).
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     common = {"logging_level": "ERROR", "log_to_driver": False}
     try:
@@ -95,7 +100,7 @@ def _code() -> dict[str, Any] | None:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return None
     checkout = Path(__file__).resolve().parent.parent
-    return {"py_modules": [str(checkout / name) for name in ("ingest", "sharding")]}
+    return {"py_modules": [str(checkout / name) for name in ("ingest", "sharding")], "excludes": ["__pycache__"]}
 
 
 def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -1,14 +1,11 @@
 """What an ingest job is asked for, and its catalogue made ready: read, labelled, selected, dereddened, planned."""
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from sharding.hashing import file_digest
@@ -18,7 +15,7 @@ from .catalog import Catalog, read_catalog
 from .errors import IngestError
 from .extinction import Reddening, reddening
 from .labels import LabelJoin, join_labels
-from .plan import Plan, Rows, make_plan
+from .plan import Plan, make_plan
 from .register import SIZE
 from .selection import SelectionConfig, Step, select
 from .sources import SourceConfig, open_source
@@ -28,8 +25,6 @@ from .tables import SDSS_BANDS
 IMAGE_SHAPE = (len(SDSS_BANDS), SIZE, SIZE)
 Format = Literal["webdataset", "zarr"]
 
-_LABELS = ("objid", "run", "rerun", "camcol", "field", "ra", "dec", "thing_id", "ebv_sfd", "specz")
-_BAND_LABELS = ("extinction", "psf_fwhm")
 _WRITTEN = ("shard", "row", "offset", "crc32c", "reason", *(f"{name}_{b}" for name in PER_BAND for b in SDSS_BANDS))
 
 
@@ -101,8 +96,9 @@ def prepare(config: IngestConfig) -> Prepared:
     catalog, steps = select(given, config.selection)
     join = None
     if config.labels is not None:  # after the selection: members of a family share positions
+        _check_columns(catalog, config.catalog)
         catalog, join = join_labels(catalog, config.labels, config.match_radius_arcsec)
-    _check_columns(catalog)
+    _check_columns(catalog, config.labels or config.catalog)
     dust = reddening(catalog.array("ebv_sfd"), catalog.per_band("extinction"), str(config.catalog))
     plan = make_plan(catalog, dust.ebv_sfd, config.samples_per_shard)
     if not plan.shards:
@@ -115,26 +111,13 @@ def prepare(config: IngestConfig) -> Prepared:
     return Prepared(ready, len(given), steps, join, dust, plan, _digest(config, plan))
 
 
-def _check_columns(catalog: Catalog) -> None:
+def _check_columns(catalog: Catalog, where: Path) -> None:
     for name in _WRITTEN:
         if name in catalog.table.column_names:
-            raise IngestError(f"{catalog.path}: a column is called {name}, which Skymill writes itself; rename it")
+            raise IngestError(f"{where}: a column is called {name}, which Skymill writes itself; rename it")
 
 
 def _digest(config: IngestConfig, plan: Plan) -> str:
     tables = [file_digest(path) for path in (config.catalog, config.labels) if path is not None]
     settings = [config.format, config.cut, config.selection, config.match_radius_arcsec, plan.digest]
     return hashlib.sha256(repr((tables, settings)).encode()).hexdigest()
-
-
-def label_texts(table: pa.Table, rows: Rows) -> list[bytes]:
-    """The JSON text of some samples; columns that are not in it are in `samples.parquet` only."""
-    wanted = (*_LABELS, *(f"{name}_{band}" for name in _BAND_LABELS for band in SDSS_BANDS))
-    chosen = table.select([name for name in wanted if name in table.column_names]).take(rows)
-    return list(_texts(chosen))
-
-
-def _texts(table: pa.Table) -> Iterator[bytes]:
-    for row in table.to_pylist():
-        clean: dict[str, Any] = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
-        yield json.dumps(clean, separators=(",", ":")).encode()

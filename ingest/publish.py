@@ -44,7 +44,9 @@ def publish(folder: WorkFolder, config: IngestConfig, work: Prepared) -> None:
     entries = [_entry(folder, shard) for shard in range(work.plan.shards)]
     shards = tuple(entry for entry in entries if entry.samples)
     if not shards:
-        raise IngestError(f"{config.catalog}: no object became a sample ({_first_reason(folder)}...)")
+        reason = _first_reason(folder)
+        folder.remove()  # there is nothing in it to go on from
+        raise IngestError(f"{config.catalog}: no object became a sample ({reason}...); check frames and catalogue")
     tables = _Tables(folder, config, work, entries)
     target, scratch = folder.dataset, folder.scratch
     write_batches(target / SAMPLES, tables.samples(), scratch)

@@ -115,6 +115,7 @@ def cut_strip(
         "samples": samples,
         "rejects": table.num_rows - samples,
         "fields": len(plan.fields),
+        "faulty": bool(window.damaged),
         "survey": window.survey,
         "inputs": sorted([name, *found] for name, found in tally.inputs.items()),
         "frames": tally.frames,

@@ -43,7 +43,7 @@ class Window:
     def __init__(self, source: Source, order: Sequence[Field], *, go_on: bool = False) -> None:
         self.tally = Tally()
         self.survey = ""  # who made the frames
-        self.damaged: dict[Field, str] = {}  # neighbour -> what is wrong with it
+        self.damaged: dict[Field, str] = {}  # what is wrong with one of its frames
         self._go_on = go_on
         self._source = source
         self._next = dict(pairwise(order))
@@ -55,15 +55,11 @@ class Window:
         """All five frames of a field; FrameError where one is missing or damaged."""
         if field in self._next:
             self._prefetch([self._next[field]])
-        frames = self._whole(field)
-        for band in SDSS_BANDS:
-            if band not in frames:
-                name = field.file_name(band)
-                places = f"flat or in {field.rerun}/{field.run}/{field.camcol}/"
-                detail = f"expected {name}.fits or .fits.bz2, {places}, found neither"
-                todo = "fetch it or take the field out of the catalogue"
-                raise FrameError(name, name, "no such frame", detail, todo)
-        return frames
+        try:
+            return self._complete(field)
+        except FrameError as err:
+            self.damaged[field] = err.reason
+            raise
 
     def beside(self, field: Field, ra_deg: Float64s, dec_deg: Float64s) -> Frames:
         """What there is of a neighbouring field, at least the rows that the stamps of these objects touch."""
@@ -82,6 +78,17 @@ class Window:
         self._held = {ahead: self._held[ahead]} if ahead in self._held else {}
         if isinstance(held, dict) and ahead in self._order:
             self._held[field] = {band: _rows(frame, ra_deg, dec_deg) for band, frame in held.items()}
+
+    def _complete(self, field: Field) -> Frames:
+        frames = self._whole(field)
+        for band in SDSS_BANDS:
+            if band not in frames:
+                name = field.file_name(band)
+                places = f"flat or in {field.rerun}/{field.run}/{field.camcol}/"
+                detail = f"expected {name}.fits or .fits.bz2, {places}, found neither"
+                todo = "fetch it or take the field out of the catalogue"
+                raise FrameError(name, name, "no such frame", detail, todo)
+        return frames
 
     def _ends(self, field: Field, ra_deg: Float64s, dec_deg: Float64s) -> Frames:
         frames = {}

@@ -69,6 +69,10 @@ class WorkFolder:
         if self.out.is_dir():
             self.out.rmdir()  # empty: checked at the start, and rmdir refuses anything else
         self.dataset.replace(self.out)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove all that the job has on disk."""
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _holds_work(self) -> bool:

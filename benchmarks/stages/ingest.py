@@ -1,89 +1,137 @@
-"""Frames to stamps: one whole field, from five .fits.bz2 frames to registered stamps in memory.
+"""Frames to samples on disk, beside the physical limit, which is unpacking the frames, and beside what scripts do.
 
-Equal footing: the same files, objects and output grid. The peer interpolates linearly, in the full WCS of every pixel,
-as scripts do; ours by Lanczos-3, and it also measures the noise of every stamp.
+Equal footing: the same frames from the page cache, the same objects and grids. On one core a strip of the plan is cut
+and joined, all as a worker does it; the peer gets one field of it, and one counted run, since it takes so long. Whole
+jobs run once for each number of workers; their time begins when Ray is ready and has the start of the workers in it.
 """
 
-from typing import Any
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
-from ingest.frames import Field, find_frame
-from ingest.plan import FieldPlan
-from ingest.register import CENTRE, SCALE_ARCSEC, SIZE
-from ingest.stamps import cut_stamps
-from ingest.tables import SDSS_BANDS
-
+from ..cutouts import reprojected_stamps
+from ..fields import DENSE, SPARSE, Fields
+from ..jobs import IMAGE_BYTES, JobRun, Strip, run_job
 from ..practice import PracticeData
-from ..results import Param, StageReport
-from ..timing import Contender, race
+from ..results import Param, Result, StageReport
+from ..timing import Contender, race, summary
+from ..unpacking import unpack, unpackers
 
-OURS = "ingest: skymill"
-ASTROPY = "ingest: astropy and SciPy"
-
-Float64s = npt.NDArray[np.float64]
+WORKERS = (1, 2)
+UNPACKING = "ingest: unpacking"
+OURS = {density: f"ingest: skymill, {density} a field" for density in (SPARSE, DENSE)}
+ASTROPY = f"ingest: astropy and reproject, {DENSE} a field"
+_PEER_PACKAGE = "reproject"
 
 
 def run(data: PracticeData, rounds: int = 3) -> StageReport:
-    """One field of the practice survey, on one core."""
-    part: FieldPlan = data.prepared.plan.shards[0].fields[0]
-    ra, dec = (data.prepared.catalog.need(name)[part.rows] for name in ("ra", "dec"))
-    paths = _paths(data, part.field)
-
-    def ours() -> int:
-        return len(cut_stamps(data.survey.frames, part.field, ra, dec).images)
-
-    def astropy() -> int:
-        return len(astropy_stamps(paths, ra, dec))
-
-    size = 4 * len(SDSS_BANDS) * SIZE**2
-    steps = {OURS: ours, ASTROPY: astropy}
-    params: dict[str, Param] = {"objects_per_field": len(ra), "threads": 1}
-    contenders = [Contender(name=name, step=step, bytes_per_image=size, params=params) for name, step in steps.items()]
+    """One strip on one core, then whole jobs."""
+    data.say("packing frames")
+    fields = data.fields
+    installed = importlib.util.find_spec(_PEER_PACKAGE) is not None
+    results = [*_one_core(data, fields, rounds), *(_peer(data, fields) if installed else ()), *_jobs(data, fields)]
     return StageReport(
         stage="ingest",
-        results=race(contenders, rounds=rounds),
-        own=OURS,
-        pairs=((OURS, ASTROPY),),
+        results=tuple(results),
+        own=_galaxies(OURS[DENSE]),
+        pairs=_pairs(installed),
+        left_out=() if installed else (_PEER_PACKAGE,),
     )
 
 
-def _paths(data: PracticeData, field: Field) -> list[str]:
-    found = [find_frame(data.survey.frames, field, band) for band in SDSS_BANDS]
-    return [str(path) for path in found if path is not None]
+def _pairs(installed: bool) -> tuple[tuple[str, str], ...]:
+    """The first two and those of jobs: how many times longer ours takes than unpacking alone."""
+    most = max(WORKERS)
+    peer = [(OURS[DENSE], ASTROPY)] if installed else []
+    limits = [(UNPACKING, OURS[density]) for density in OURS]
+    limits += [(_job(UNPACKING, workers), _job(OURS[density], workers)) for workers in WORKERS for density in OURS]
+    scaling = [(_job(name, most), _job(name, 1)) for name in (UNPACKING, *OURS.values())]
+    return (*limits, *peer, *scaling)
 
 
-def astropy_stamps(paths: list[str], ra_deg: Float64s, dec_deg: Float64s) -> npt.NDArray[np.float32]:
-    """Stamps (object, band, y, x) by astropy's WCS and SciPy's linear interpolation, flux conserved."""
-    import warnings
+def _one_core(data: PracticeData, fields: Fields, rounds: int) -> Iterator[Result]:
+    data.say("a strip on one core")
+    strips = {density: Strip(fields, density) for density in OURS}
+    paths = strips[DENSE].paths()
 
-    from astropy.io import fits
-    from astropy.utils.exceptions import AstropyWarning
-    from astropy.wcs import WCS
-    from scipy.ndimage import map_coordinates
+    def unpack_all() -> int:
+        return len([unpack(path) for path in paths])
 
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    stamps = np.empty((len(ra_deg), len(paths), SIZE, SIZE), dtype=np.float32)
-    for band, path in enumerate(paths):
-        with warnings.catch_warnings(), fits.open(path) as hdus:
-            warnings.simplefilter("ignore", AstropyWarning)  # SDSS's old header words
-            image, wcs = np.asarray(hdus[0].data, dtype=np.float32), WCS(hdus[0].header)
-        for number, (ra, dec) in enumerate(zip(ra_deg, dec_deg, strict=True)):
-            sky = _stamp_wcs(ra, dec).wcs_pix2world(columns.ravel(), rows.ravel(), 0)
-            x, y = wcs.wcs_world2pix(*sky, 0)
-            values = map_coordinates(image, [y, x], order=1, mode="constant", cval=np.nan)
-            stamps[number, band] = values.reshape(SIZE, SIZE)
-        stamps[:, band] *= (SCALE_ARCSEC / 3600) ** 2 / abs(np.linalg.det(wcs.pixel_scale_matrix))
-    return stamps
+    params: dict[str, Param] = {"frames": len(paths), "threads": 1, "page_cache": "warm"}
+    limit = Contender(
+        name=UNPACKING, unit="frames/s", step=unpack_all, bytes_per_image=_file_bytes(strips[DENSE]), params=params
+    )
+    ours = [
+        replace(limit, name=OURS[density], step=strip.cut, params=params | {"galaxies_per_field": density})
+        for density, strip in strips.items()
+    ]
+    first, *others = race([limit, *ours], rounds=rounds)
+    yield first
+    for result, strip in zip(others, strips.values(), strict=True):
+        yield from _with_galaxies(result, len(strip.objects.objid) / len(paths))
 
 
-def _stamp_wcs(ra_deg: float, dec_deg: float) -> Any:
-    from astropy.wcs import WCS
+def _peer(data: PracticeData, fields: Fields) -> Iterator[Result]:
+    data.say("one field by astropy and reproject")
+    strip = Strip(fields, DENSE)
+    paths, ra, dec = strip.first_field()
 
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [ra_deg, dec_deg]
-    wcs.wcs.crpix = [CENTRE + 1, CENTRE + 1]
-    wcs.wcs.cdelt = [-SCALE_ARCSEC / 3600, SCALE_ARCSEC / 3600]
-    return wcs
+    def step() -> int:
+        reprojected_stamps(paths, ra, dec)
+        return len(paths)
+
+    contender = Contender(
+        name=ASTROPY,
+        unit="frames/s",
+        step=step,
+        warm_up=lambda: reprojected_stamps(paths[:1], ra[:1], dec[:1]),
+        bytes_per_image=_file_bytes(strip),
+        params={"frames": len(paths), "galaxies_per_field": len(ra), "threads": 1, "page_cache": "warm"},
+    )
+    (result,) = race([contender], rounds=1)
+    yield from _with_galaxies(result, len(ra) / len(paths))
+
+
+def _jobs(data: PracticeData, fields: Fields) -> Iterator[Result]:
+    paths = sorted(fields.frames.rglob("*.bz2"))
+    size = sum(path.stat().st_size for path in paths) // len(paths)
+    for workers in WORKERS:
+        data.say(f"unpacking in {workers} processes")
+        with unpackers(workers, warm_up=paths[: 2 * workers]) as processes:
+            rate = len(paths) / processes.seconds(paths)
+        params: dict[str, Param] = {"frames": len(paths), "workers": workers, "page_cache": "warm"}
+        yield summary(_job(UNPACKING, workers), "frames/s", [rate], size, params)
+        for density in OURS:
+            data.say(f"a job of {density} galaxies a field with {workers} workers")
+            job = run_job(fields, density, workers)
+            found = _job_params(job) | params | {"galaxies_per_field": density}
+            result = summary(_job(OURS[density], workers), "frames/s", [job.frames / job.seconds], size, found)
+            yield from _with_galaxies(result, job.galaxies / job.frames)
+
+
+def _job_params(job: JobRun) -> dict[str, Param]:
+    return {
+        "worker_peak_mb": round(job.worker_peak_mb),
+        "worker_peak_over_first_half": round(job.worker_growth, 3),
+        "unpacked_again": round(job.again_bytes / job.unpacked_bytes, 3),
+    }
+
+
+def _with_galaxies(result: Result, galaxies_per_frame: float) -> tuple[Result, Result]:
+    """The same runs told in frames and in galaxies."""
+    name = _galaxies(result.name)
+    return result, result.converted(name, "images/s", galaxies_per_frame, bytes_per_image=IMAGE_BYTES)
+
+
+def _galaxies(name: str) -> str:
+    return f"{name}, galaxies"
+
+
+def _job(name: str, workers: int) -> str:
+    return f"{name}, {workers} worker{'s' if workers > 1 else ''}"
+
+
+def _file_bytes(strip: Strip) -> int:
+    """Of a frame's file, on average."""
+    paths = strip.paths()
+    return sum(path.stat().st_size for path in paths) // len(paths)

@@ -44,6 +44,13 @@ def test_the_file_holds_the_same(tmp_path: Path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_the_same_runs_in_another_unit():
+    """Five frames hold ten galaxies: two galaxies for each frame, at all quantiles."""
+    told = result("ours", 30.0).converted("ours, galaxies", "images/s", 2.0, bytes_per_image=7)
+    assert (told.name, told.unit, told.bytes_per_image, told.runs) == ("ours, galaxies", "images/s", 7, 5)
+    assert (told.q25, told.median, told.q75) == (58.0, 60.0, 64.0)
+
+
 @pytest.mark.parametrize("wrong", [{"own": "nobody"}, {"pairs": (("ours", "nobody"),)}])
 def test_a_name_that_no_result_has_is_refused(wrong):
     right = {"stage": "read", "results": (result("ours", 30.0),), "own": "ours", "pairs": ()}
@@ -54,5 +61,13 @@ def test_a_name_that_no_result_has_is_refused(wrong):
 def test_what_people_see(capsys: pytest.CaptureFixture[str]):
     show(report(), Console(width=100))
     shown = capsys.readouterr().out
-    for text in ("theirs", "11 - 14", "2.50  ours / theirs", "left out: h5py, which is not installed", "read binds"):
+    for text in (
+        "theirs",
+        "12",
+        "images/s",
+        "11 - 14",
+        "2.50  ours / theirs",
+        "left out: h5py, which is not installed",
+        "read binds",
+    ):
         assert text in shown

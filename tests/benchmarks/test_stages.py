@@ -1,8 +1,7 @@
-"""Every stage's benchmark runs, and its peers do the work that they are timed for."""
+"""Every stage's benchmark runs, and its peers do the work that they are timed for; ingest has a file of its own."""
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,37 +10,13 @@ import torch
 from augment import apply, draw, preset
 from benchmarks import __main__ as command
 from benchmarks.practice import PracticeData
-from benchmarks.stages import augment, ingest, read, train
-from ingest.frames import Field, find_frame, read_frame
-from ingest.register import affine_fits, resample
-from ingest.tables import SDSS_BANDS
+from benchmarks.stages import augment, read, train
 from trainer.config import EncoderConfig, PretrainConfig
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PracticeData:
     return PracticeData(tmp_path_factory.mktemp("practice"), galaxies=30)
-
-
-def test_ingest_gives_both_the_same_objects_and_frames(data: PracticeData, monkeypatch: pytest.MonkeyPatch):
-    """The work itself takes half a minute: it is noted here, not done. What the peer makes is tested below."""
-    asked = []
-
-    def ours(frames: Path, field: Field, ra: np.ndarray, dec: np.ndarray) -> SimpleNamespace:
-        asked.append(([find_frame(frames, field, band) for band in SDSS_BANDS], ra.tolist(), dec.tolist()))
-        return SimpleNamespace(images=ra)
-
-    def theirs(paths: list[str], ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        asked.append(([Path(path) for path in paths], ra.tolist(), dec.tolist()))
-        return ra
-
-    monkeypatch.setattr(ingest, "cut_stamps", ours)
-    monkeypatch.setattr(ingest, "astropy_stamps", theirs)
-    report = ingest.run(data, rounds=1)
-    assert len(asked) == 4
-    assert all(each == asked[0] for each in asked)
-    assert len(asked[0][1]) == report.results[0].params["objects_per_field"] == 30
-    assert set(report.ratios()) == {f"{ingest.OURS} / {ingest.ASTROPY}"}
 
 
 @pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning")  # webdataset's own
@@ -117,21 +92,3 @@ def test_the_augment_peer_makes_the_same_views():
         )  # fmt: skip
         # Rounding of positions, 2e-5 px, times slopes up to 8 (see the tests of `augment.resample`).
         np.testing.assert_allclose(theirs[:, 8:56, 8:56], ours[row, :, 8:56, 8:56], atol=2e-4)
-
-
-def test_the_ingest_peer_makes_the_same_stamps(survey_data: Path):
-    """Two bright isolated galaxies in r: fluxes within 8 px of linear and Lanczos-3 interpolation agree to 1 %."""
-    frames = survey_data / "sdss" / "000094-1-0012"
-    catalog = np.genfromtxt(frames / "galaxies.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
-    names = {name.lower(): name for name in catalog.dtype.names}
-    bright = np.isin(catalog[names["objid"]], [1237645876861337788, 1237645876861337742])
-    ra, dec = (np.asarray(catalog[names[name]][bright], dtype=np.float64) for name in ("ra", "dec"))
-    assert len(ra) == 2
-    path = frames / "frame-r-000094-1-0012.fits.bz2"
-    theirs = ingest.astropy_stamps([str(path)], ra, dec)[:, 0]
-    frame = read_frame(path, Field(94, 1, 12, "301"), "r")
-    ours = np.empty_like(theirs)
-    resample(frame.image, *affine_fits(frame.wcs, ra, dec), ours)
-    y, x = np.mgrid[:107, :107] - 53
-    flux, expected = (images[:, np.hypot(y, x) < 8].sum(axis=-1) for images in (theirs, ours))
-    np.testing.assert_allclose(flux, expected, rtol=0.01)

@@ -51,6 +51,21 @@ def test_one_round_is_its_own_median():
     assert (only.q25, only.median, only.q75, only.runs) == (2, 2, 2, 1)
 
 
+def test_a_warm_up_of_its_own_takes_the_place_of_the_first_step():
+    clock, log = Clock(), []
+    one = Contender(
+        name="one",
+        unit="frames/s",
+        step=takes(clock, [2, 4], log, "step"),
+        warm_up=lambda: log.append("warm-up"),
+        bytes_per_image=8,
+        params={},
+    )
+    (only,) = race([one], rounds=2, clock=clock)
+    assert log == ["warm-up", "step", "step"]
+    assert (only.unit, only.median) == ("frames/s", 1.5)
+
+
 def test_waiting_for_the_accelerator_counts():
     """A step that only launches its work, which ends when it is waited for."""
     clock, launched = Clock(), [0.0]

@@ -21,8 +21,8 @@ from astropy.io import fits
 from ingest.catalog import read_catalog
 from ingest.errors import IngestError
 from ingest.extinction import reddening
-from ingest.prepare import IngestConfig, prepare
 from ingest.plan import make_plan
+from ingest.prepare import IngestConfig, prepare
 from ingest.sources import SourceConfig, open_source
 from ingest.stamps import cut_stamps
 from ingest.window import Window

@@ -141,7 +141,10 @@ def kill_node(job: jobs.Job, moment: Moment, cluster: TwoNodes) -> list[str] | N
 
 def _failure(process: subprocess.Popen[str], expected: int = 0) -> list[str]:
     """Wait for a job, and for every process of its session."""
-    done = jobs.finished(process)
+    try:
+        done = jobs.finished(process)
+    except subprocess.TimeoutExpired:
+        return ["it did not end"]
     faults = [] if done.returncode == expected else [f"exit status {done.returncode}: {done.stderr[-500:]}"]
     return faults + jobs.left_over(process.pid)
 

@@ -31,6 +31,23 @@ def test_five_kills_change_nothing(survey: jobs.Survey, reference: Reference) ->
     assert done.stdout.splitlines()[-1].split() == ["all", "5", "0"]
 
 
+@pytest.mark.slow  # it does again what a kill at random may hit
+def test_a_worker_that_dies_while_ray_starts_does_not_stop_the_job(
+    survey: jobs.Survey, reference: Reference, tmp_path: Path
+) -> None:
+    job = jobs.Job(survey=survey, out=tmp_path / "out")
+    process = job.start()
+    starting: list[int] = []
+    while not starting and process.poll() is None:
+        found = jobs.session(process.pid).items()
+        starting = [pid for pid, name in found if name.startswith("ray::IDLE")]  # its name before it is ready
+    jobs.kill(starting[:1])
+    assert starting
+    done = jobs.finished(process)
+    assert done.returncode == 0, done.stderr
+    assert chaos.difference(job, reference["webdataset"]) == []
+
+
 def test_a_difference_would_be_seen(survey: jobs.Survey, tmp_path: Path) -> None:
     job = jobs.Job(survey=survey, out=tmp_path / "out")
     (job.out / "shards").mkdir(parents=True)

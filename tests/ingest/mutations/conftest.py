@@ -1,8 +1,8 @@
 """A survey small enough to be ingested hundreds of times, in SDSS's own frame format, and jobs without Ray.
 
-Every group is one camera column of a run: four fields that share rows, of which the middle two have objects. They are one
-strip; of the outer two only those rows are read that stamps across the strip's ends need. A frame is packed in small
-bzip2 blocks, so that here, too, what is read of it is not always all of it.
+Every group is one camera column of a run: four fields that share rows, of which the middle two have objects. They are
+one strip; of the outer two only those rows are read that stamps across the strip's ends need. A frame is packed in
+small bzip2 blocks, so that here, too, what is read of it is not always all of it.
 """
 
 import bz2
@@ -54,7 +54,7 @@ def field_of(group: int, number: int) -> Field:
 
 
 def _sky(group: int, row: Any, column: Any) -> tuple[Any, Any]:
-    """(ra, dec) [deg] of rows and columns of the scan, counted from a pixel's edge: a great circle turned into place."""
+    """(ra, dec) [deg] of rows and columns of the scan, counted from a pixel's edge: great circles turned into place."""
     mu, nu = np.deg2rad(10.0 + 3 * group + SCALE_DEG * row), np.deg2rad(SCALE_DEG * (column - WIDTH / 2))
     incl = np.deg2rad(INCLINATION_DEG)
     x, y, z = np.cos(mu) * np.cos(nu), np.sin(mu) * np.cos(nu), np.sin(nu)
@@ -294,3 +294,9 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 def whole(survey: Survey) -> Path:
     """The dataset of the undisturbed survey."""
     return survey.ingest(survey.folder / "whole", on_error="stop")
+
+
+@pytest.fixture(scope="session")
+def truth(whole: Path) -> Outcome:
+    """What is in that dataset."""
+    return outcome(whole)

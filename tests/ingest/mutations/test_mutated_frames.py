@@ -8,7 +8,6 @@ frames differ by 0.4: digits that move a corner by less are taken as they are.
 import bz2
 import gzip
 import io
-import itertools
 import random
 import re
 import warnings
@@ -186,7 +185,7 @@ def _digit(rng: random.Random, unpacked: bytes, names: str) -> bytes:
 
 def _image_bytes(unpacked: bytes) -> tuple[int, int]:
     """Where the image begins and ends."""
-    header, image, rest = _parts(unpacked)
+    header, image, _ = _parts(unpacked)
     begin = len(header.tostring())
     return begin, begin + image.nbytes
 
@@ -384,8 +383,9 @@ def _same(found: Any, truth: Any, place: tuple[float, float], *, resampled: bool
     if not resampled:
         same_row = repr(found.samples[place]) == repr(truth.samples[place])
         return same_row and found.pixels[place].tobytes() == truth.pixels[place].tobytes()
-    # The fits of two frames differ by 1e-5 px, and the steepest source (2 nanomaggies, sigma 1.7 px) falls by 0.7 a pixel.
-    return bool(np.abs(found.pixels[place] - truth.pixels[place]).max() < 1e-4)
+    # Of the two frames' fits, positions differ by up to 3e-6 px. No image here changes by more than 2 nanomaggies in a
+    # pixel, so values may differ by 6e-6, and by what float32 rounds off sums of 36 pixels up to 2: 36 x 1.2e-7.
+    return bool(np.abs(found.pixels[place] - truth.pixels[place]).max() < 1.1e-5)
 
 
 BATCHES = range(-(-EACH * len(KINDS) // 8))
@@ -397,23 +397,20 @@ def test_there_are_two_hundred() -> None:
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_with_reject_the_damaged_frame_costs_its_own_stamps_and_nothing_else(
-    survey: Any, whole: Path, tmp_path: Path, batch: int
+    survey: Any, truth: Any, tmp_path: Path, batch: int
 ) -> None:
     frames = survey.copy(tmp_path / "frames")
     mutations = _mutations(survey, batch)
     for mutation in mutations:
         _put(frames, mutation.files)
-    found, truth = (
-        survey.outcome(survey.ingest(tmp_path / "out", on_error="reject", frames=frames)),
-        survey.outcome(whole),
-    )
+    found = survey.outcome(survey.ingest(tmp_path / "out", on_error="reject", frames=frames))
     assert found.objects == survey.table.num_rows
     assert {str(m): faults for m in mutations if (faults := _faults(survey, m, found, truth, frames))} == {}
 
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_with_stop_it_is_one_line_and_the_mended_job_ends_as_if_nothing_had_been(
-    survey: Any, whole: Path, tmp_path: Path, batch: int
+    survey: Any, whole: Path, truth: Any, tmp_path: Path, batch: int
 ) -> None:
     frames = survey.copy(tmp_path / "frames")
     waiting = _mutations(survey, batch)
@@ -433,13 +430,11 @@ def test_with_stop_it_is_one_line_and_the_mended_job_ends_as_if_nothing_had_been
             waiting.remove(told[0])
     unnoticed = [str(m) for m in waiting if m.kind.refused and m.key[1] in (11, 12)]
     assert unnoticed == []
-    found, truth = survey.outcome(tmp_path / "out"), survey.outcome(whole)
+    found = survey.outcome(tmp_path / "out")
     assert found.objects == survey.table.num_rows
     assert {str(m): faults for m in waiting if (faults := _faults(survey, m, found, truth, frames))} == {}
     if not waiting:
         assert survey.content(tmp_path / "out") == survey.content(whole)
-    damaged = {survey.field_of(*m.key[:2]).run * 10 + survey.field_of(*m.key[:2]).camcol for m in waiting}
-    for place in itertools.chain(found.samples, truth.samples):
-        row = truth.samples[place]
-        if row["run"] * 10 + row["camcol"] not in damaged:
-            assert _same(found, truth, place, resampled=False)
+    damaged = {(field.run, field.camcol) for field in (survey.field_of(*m.key[:2]) for m in waiting)}
+    for place, row in truth.samples.items():
+        assert (row["run"], row["camcol"]) in damaged or _same(found, truth, place, resampled=False)

@@ -1,7 +1,7 @@
 """Catalogues and label tables damaged in every way that we could think of.
 
-A position that still lies in its frames, but on another piece of sky, cannot be found: the catalogue is what says where an
-object is. Nor can a digit that changed in a label.
+A position that still lies in its frames, but on another piece of sky, cannot be found: the catalogue is what says where
+an object is. Nor can a digit that changed in a label.
 """
 
 import datetime
@@ -172,7 +172,7 @@ ODD: dict[str, tuple[Any, pa.DataType | None]] = {
     "bytes": (b"\x00\xff", None),
     "truth values": (True, None),
     "a dictionary": ("E", pa.dictionary(pa.int8(), pa.string())),
-    "times": (datetime.datetime(2012, 1, 1, tzinfo=datetime.timezone.utc), None),
+    "times": (datetime.datetime(2012, 1, 1, tzinfo=datetime.UTC), None),
     "days": (datetime.date(2012, 1, 1), None),
     "durations": (datetime.timedelta(seconds=1), None),
     "decimals": (1, pa.decimal128(10, 3)),
@@ -348,31 +348,32 @@ def _check(found: Any, truth: Any, given: pa.Table, changed: pa.Table | None) ->
         assert missed == []
 
 
-@pytest.mark.parametrize("on_error", ["stop", "reject"])
 @pytest.mark.parametrize("name", CHANGES, ids=lambda name: name[:40])
-def test_a_mutated_catalogue_is_one_line_or_counted_rejects(
-    survey: Any, whole: Path, tmp_path: Path, name: str, on_error: str
-) -> None:
+def test_a_mutated_catalogue_is_one_line_or_counted_rejects(survey: Any, truth: Any, tmp_path: Path, name: str) -> None:
     given = survey.table.slice(14, 7)
     path, changed = _file(CHANGES[name](random.Random(name), given), tmp_path / "in", "catalog")
-    try:
-        found = survey.outcome(survey.ingest(tmp_path / "out", on_error=on_error, catalog=path))
-    except IngestError as err:
-        _check_line(err, path.name, "frame-u-")
-        assert not (tmp_path / "out").exists()
-    else:
-        _check(found, survey.outcome(whole), given, changed)
+    for on_error in ("stop", "reject"):  # what does not stop for a frame is the same with both
+        try:
+            found = survey.outcome(survey.ingest(tmp_path / on_error, on_error=on_error, catalog=path))
+        except IngestError as err:
+            _check_line(err, path.name, "frame-u-")
+            assert not (tmp_path / on_error).exists()
+            if path.name in str(err):
+                break
+        else:
+            _check(found, truth, given, changed)
+            break
 
 
 @pytest.mark.parametrize("radius", [None, 2.0], ids=["by objid", "by position"])
 @pytest.mark.parametrize("name", LABEL_CHANGES)
 def test_a_mutated_label_table_is_one_line_or_labels_of_the_right_objects(
-    survey: Any, whole: Path, tmp_path: Path, name: str, radius: float | None
+    survey: Any, truth: Any, tmp_path: Path, name: str, radius: float | None
 ) -> None:
     given = survey.table.slice(14, 7)
     catalog, _ = _file(given, tmp_path / "in", "catalog")
     labels = _label_table(given)
-    path, changed = _file(LABEL_CHANGES[name](random.Random(name), labels), tmp_path / "in", "labels")
+    path, _ = _file(LABEL_CHANGES[name](random.Random(name), labels), tmp_path / "in", "labels")
     votes = dict(zip(given["objid"].to_pylist(), labels["votes"].to_pylist(), strict=True))
     try:
         joined = {"catalog": catalog, "labels": path, "match_radius_arcsec": radius}
@@ -381,6 +382,6 @@ def test_a_mutated_label_table_is_one_line_or_labels_of_the_right_objects(
         _check_line(err, path.name, catalog.name)
         assert not (tmp_path / "out").exists()
     else:
-        _check(found, survey.outcome(whole), given, given)
+        _check(found, truth, given, given)
         for row in found.samples.values():
             assert row.get("votes") in (None, votes[row["objid"]])
