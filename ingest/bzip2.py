@@ -22,8 +22,8 @@ def unpack(content: bytes, size: int = -1) -> bytes:
     if not content:
         raise ValueError("an empty file")
     try:
-        # Left open, its object aborts the interpreter at the end.
-        with indexed_bzip2.open(io.BytesIO(content), parallelization=1) as file:
+        # Its object aborts the interpreter at the end if it is left open, and never lets go of the stream it was given.
+        with io.BytesIO(content) as stream, indexed_bzip2.open(stream, parallelization=1) as file:
             return bytes(file.read(size))
     except (RuntimeError, EOFError, OSError, ValueError) as err:
         raise ValueError(" ".join(str(err).split())) from err

@@ -48,7 +48,6 @@ class Field:
 class Frame:
     """One band of one field: all of its rows, or those from ``first_row`` on that `image` holds."""
 
-    file: "FrameFile"
     image: Image
     wcs: Any  # astropy.wcs.WCS of the whole frame
     origin: str  # header ORIGIN: which survey made it
@@ -59,15 +58,15 @@ def read_frame(file: "FrameFile", field: Field, band: str) -> Frame:
     """All of a frame; FrameError where it is damaged or is not the frame that its name promises."""
     from astropy.io import fits
 
-    data = memoryview(unpacked(file))
+    data = unpacked(file)
     try:
         with quiet(), fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=False) as hdus:
             header = hdus[0].header
-            image = pixels(file, header, data[int(hdus[0].fileinfo()["datLoc"]) :])
+            image = pixels(file, header, memoryview(data)[int(hdus[0].fileinfo()["datLoc"]) :])
             wcs = tan_wcs(file, header)
             check_end(file, hdus, len(data))
             check_frame(file, header, wcs, hdus[1:], field, band)
-            return Frame(file, image, wcs, str(header.get("ORIGIN", "unknown")).strip())
+            return Frame(image, wcs, str(header.get("ORIGIN", "unknown")).strip())
     except IngestError:
         raise
     except Exception as err:  # a damaged header can break FITS and WCS code in any way

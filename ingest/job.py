@@ -11,7 +11,7 @@ import numpy as np
 from sharding import Dataset
 from sharding.records import Records, TarRecords, file_bytes
 
-from .join import join_shard, read_entry
+from .join import entry_path, join_shard, read_entry
 from .plan import StripPlan
 from .pool import Pool, ray_pool
 from .prepare import IngestConfig, Prepared
@@ -19,7 +19,7 @@ from .publish import publish
 from .sample_json import sample_json
 from .strip import Objects, Piece, cut_strip
 from .tables import SDSS_BANDS
-from .workfolder import WorkFolder, opened
+from .workfolder import WorkFolder, clear_published, is_published, opened
 
 _HEARTBEAT_S = 1.0
 
@@ -85,6 +85,9 @@ def write_dataset(
     """
     state = Progress(work.plan.fields.num_rows, len(work.catalog), rejects=len(work.plan.reject_rows))
     progress(state)
+    if is_published(config.out):
+        clear_published(config.out, work.digest)
+        return Dataset.open(config.out)
     with opened(config.out, work.digest) as folder:
         if folder.is_finished:  # an earlier start was killed just before its last step
             folder.publish()
@@ -155,6 +158,7 @@ class _Job:
             return False
         summaries = [self.folder.piece(strip.number).read_summary() for strip in strips]
         if not all(summary is not None and not summary["faulty"] for summary in summaries):
+            entry_path(self.folder.entries, shard).unlink()
             return False
         for summary in summaries:
             self.state.add(summary or {}, before=True)

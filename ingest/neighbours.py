@@ -65,7 +65,7 @@ def _read_rows(file: "FrameFile", field: Field, band: str, ra_deg: Float64s, dec
         check_end(file, hdus, len(tables))
         check_frame(file, header, wcs, hdus[1:], field, band)
     origin = str(header.get("ORIGIN", "unknown")).strip()
-    return Frame(file, image, wcs, origin, first_row=low), cost * BLOCK_BYTES
+    return Frame(image, wcs, origin, first_row=low), cost * BLOCK_BYTES
 
 
 def _blocks(size: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import IngestError
+from .errors import IngestError, one_line
 
 # A task that loses its worker is run again this often. A worker is lost with its node, or by a bug that crashes it,
 # which would come back for ever.
@@ -66,6 +66,7 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it writes beside our one line when a job stops
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Else ray.init waits for ever where one of the workers that it starts ahead dies before it is ready (seen in 2.60).
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
@@ -80,8 +81,9 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
             ray.init(
                 address="local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **common
             )
-    except OSError as err:  # ConnectionError is one
-        raise IngestError(f"--address {address}: no Ray cluster answers ({err}); start one or leave it out") from err
+    except Exception as err:  # OSError where nobody answers; a bare Exception where a node does not come up
+        where = f"--address {address}: no Ray cluster answers" if address else "Ray does not start here"
+        raise IngestError(f"{where} ({one_line(err)}); start one, or try again") from err
     try:
         yield Pool(ray, workers if address else None)
     finally:

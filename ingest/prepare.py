@@ -21,6 +21,7 @@ from .selection import SelectionConfig, Step, select
 from .sources import SourceConfig, open_source
 from .strip import PER_BAND, CutConfig
 from .tables import SDSS_BANDS
+from .workfolder import is_published
 
 IMAGE_SHAPE = (len(SDSS_BANDS), SIZE, SIZE)
 Format = Literal["webdataset", "zarr"]
@@ -58,7 +59,7 @@ class IngestConfig:
 
 def check_out(out: Path) -> None:
     """IngestError unless a dataset can be made at ``out``: nothing is there, and the folder above can be written."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not is_published(out):
         raise IngestError(f"{out}: already there; remove it or choose another --out")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from .columns import LANES, sum_columns
+
 SIZE = 107  # pixels on a side
 CENTRE = 53  # the object's pixel, on both axes
 SCALE_ARCSEC = 0.396
@@ -117,55 +119,87 @@ def resample(
     """Fill ``out`` (object, 107, 107) from ``image`` (y, x) by `affine_fits`; uncovered pixels become NaN.
 
     ``covered`` (object,) gets the fraction that is covered. ``first_row`` is the row of the frame that ``image`` begins
-    with. A stamp is made row by row: positions and weights
-    of a whole row first, in loops that the compiler turns into vector instructions.
+    with. A stamp is made row by row: places and weights of a whole row first, in loops that the compiler turns into
+    vector instructions. Columns are summed in the pixels' own single precision, good to 3e-7 of the brightest.
     """
-    pixels, width = image.ravel(), np.uint64(image.shape[1])
-    last_x, last_y = image.shape[1] - 4.0, image.shape[0] - 4.0  # of the sample before a position
-    left, low, right, up = np.empty(SIZE), np.empty(SIZE), np.empty(SIZE), np.empty(SIZE)
+    height, width = image.shape
+    pixels = image.ravel()
+    first, inside = np.empty(SIZE, dtype=np.int64), np.empty(SIZE, dtype=np.bool_)
+    right, up, values = np.empty(SIZE), np.empty(SIZE), np.empty(SIZE)
     weights_x, weights_y = np.empty((6, SIZE)), np.empty((6, SIZE))
+    down = np.empty(6 * SIZE, dtype=np.float32)
     for n in range(out.shape[0]):
         area = abs(matrix[n, 0, 0] * matrix[n, 1, 1] - matrix[n, 0, 1] * matrix[n, 1, 0])
+        along_x, along_y = matrix[n, 0, 0], matrix[n, 1, 0]
         finite = 0
         for j in range(SIZE):
             begin_x = centre[n, 0] + matrix[n, 0, 1] * (j - CENTRE)
             begin_y = centre[n, 1] - first_row + matrix[n, 1, 1] * (j - CENTRE)
             for i in range(SIZE):
-                x = begin_x + matrix[n, 0, 0] * (i - CENTRE)
-                y = begin_y + matrix[n, 1, 0] * (i - CENTRE)
-                left[i], low[i] = np.floor(x), np.floor(y)
-                right[i], up[i] = x - left[i], y - low[i]
+                x, y = begin_x + along_x * (i - CENTRE), begin_y + along_y * (i - CENTRE)
+                left, low = np.floor(x), np.floor(y)
+                right[i], up[i] = x - left, y - low
+                inside[i] = (left >= 2.0) & (left <= width - 4.0) & (low >= 2.0) & (low <= height - 4.0)  # not NaN
+                first[i] = np.int64((low - 2.0) * width + (left - 2.0))
             _weights(right, weights_x)
             _weights(up, weights_y)
+            down[:] = weights_y.ravel()
+            if first.max() + 5 * width + LANES <= len(pixels):
+                _sum_row(pixels, width, first, inside, weights_x, down, values)
+            else:  # in the last corner of the image two of eight lanes would lie outside
+                _sum_row_singly(pixels, width, first, inside, weights_x, down, values)
             for i in range(SIZE):
-                if not (2.0 <= left[i] <= last_x and 2.0 <= low[i] <= last_y):  # true for NaN
-                    out[n, j, i] = np.nan
-                    continue
-                first = (np.uint64(low[i]) - np.uint64(2)) * width + np.uint64(left[i]) - np.uint64(2)
-                value = area * _weighted_sum(pixels, first, width, weights_x, weights_y, i)
+                value = area * values[i]
                 finite += np.isfinite(value)
                 out[n, j, i] = value if np.isfinite(value) else np.nan
         covered[n] = finite / SIZE**2
 
 
 @_jit
-def _weighted_sum(
-    pixels: npt.NDArray[np.float32], first: int, width: int, weights_x: Float64s, weights_y: Float64s, i: int
-) -> float:
-    """Sum over 6 x 6 samples from flat index ``first`` on: down the six columns side by side, then across.
+def _sum_row(
+    pixels: npt.NDArray[np.float32],
+    width: int,
+    first: npt.NDArray[np.int64],
+    inside: npt.NDArray[np.bool_],
+    weights_x: Float64s,
+    weights_y: npt.NDArray[np.float32],
+    out: Float64s,
+) -> None:
+    """A row of a stamp: weighted sums over 6 x 6 samples from the flat indices ``first`` on, NaN where not inside."""
+    columns = np.empty(LANES, dtype=np.float32)
+    for i in range(SIZE):
+        out[i] = np.nan
+        if inside[i]:
+            sum_columns(
+                pixels, np.uint64(first[i]), np.uint64(width), weights_y, np.uint64(i), np.uint64(SIZE), columns
+            )
+            out[i] = _sum_across(weights_x, i, columns)
 
-    The columns are summed in the pixels' own single precision, which is good to 3e-7 of the brightest. Indices are
-    unsigned: there is no wrapping of negative ones to look after.
-    """
-    a, b, c = np.float32(0), np.float32(0), np.float32(0)
-    d, e, f = np.float32(0), np.float32(0), np.float32(0)
-    for row in range(6):
-        at, weight = first + np.uint64(row) * width, np.float32(weights_y[row, i])
-        a += weight * pixels[at]
-        b += weight * pixels[at + np.uint64(1)]
-        c += weight * pixels[at + np.uint64(2)]
-        d += weight * pixels[at + np.uint64(3)]
-        e += weight * pixels[at + np.uint64(4)]
-        f += weight * pixels[at + np.uint64(5)]
-    across = weights_x[0, i] * a + weights_x[1, i] * b + weights_x[2, i] * c
-    return float(across + weights_x[3, i] * d + weights_x[4, i] * e + weights_x[5, i] * f)
+
+@_jit
+def _sum_row_singly(
+    pixels: npt.NDArray[np.float32],
+    width: int,
+    first: npt.NDArray[np.int64],
+    inside: npt.NDArray[np.bool_],
+    weights_x: Float64s,
+    weights_y: npt.NDArray[np.float32],
+    out: Float64s,
+) -> None:
+    """The same, bit for bit, without vector instructions."""
+    columns = np.zeros(LANES, dtype=np.float32)
+    for i in range(SIZE):
+        out[i] = np.nan
+        if inside[i]:
+            for k in range(6):
+                total = np.float32(0)
+                for row in range(6):
+                    total += weights_y[row * SIZE + i] * pixels[first[i] + row * width + k]
+                columns[k] = total
+            out[i] = _sum_across(weights_x, i, columns)
+
+
+@_jit
+def _sum_across(weights: Float64s, i: int, columns: npt.NDArray[np.float32]) -> float:
+    total = weights[0, i] * columns[0] + weights[1, i] * columns[1] + weights[2, i] * columns[2]
+    return float(total + weights[3, i] * columns[3] + weights[4, i] * columns[4] + weights[5, i] * columns[5])

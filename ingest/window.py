@@ -145,4 +145,4 @@ class Window:
 def _rows(frame: Frame, ra_deg: Float64s, dec_deg: Float64s) -> Frame:
     low, _ = rows_touched(frame.wcs, frame.first_row + len(frame.image), ra_deg, dec_deg)
     low = max(low, frame.first_row)
-    return Frame(frame.file, frame.image[low - frame.first_row :].copy(), frame.wcs, frame.origin, low)
+    return Frame(frame.image[low - frame.first_row :].copy(), frame.wcs, frame.origin, low)

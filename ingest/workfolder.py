@@ -80,13 +80,30 @@ class WorkFolder:
         return self.is_finished or any(any(folder.iterdir()) for folder in whole)
 
 
+def work_root(out: Path) -> Path:
+    """Where the work folder of ``out`` lies."""
+    return out.absolute().with_name(out.name + ".partial")
+
+
+def is_published(out: Path) -> bool:
+    """Whether a job was killed after its last step, the rename, and only left its marker."""
+    return out.is_dir() and (work_root(out) / "job.json").is_file() and not (work_root(out) / "dataset").exists()
+
+
+def clear_published(out: Path, job: str) -> None:
+    """Remove what that job left; IngestError where it is not ``job``, whose dataset ``out`` then is not."""
+    if json.loads((work_root(out) / "job.json").read_bytes()) != {"job": job}:
+        raise IngestError(f"{out}: already there, of another catalogue or settings; remove it or choose another --out")
+    shutil.rmtree(work_root(out), ignore_errors=True)
+
+
 @contextmanager
 def opened(out: Path, job: str) -> Iterator[WorkFolder]:
     """Enter the work folder of ``out``, new or left by the same ``job``; held by one process at a time.
 
     If the block fails before any work is whole on disk, the folder is removed; else it stays for a restart.
     """
-    folder = WorkFolder(out.absolute(), out.absolute().with_name(out.name + ".partial"))
+    folder = WorkFolder(out.absolute(), work_root(out))
     _check_ours(folder.root)
     folder.root.mkdir(parents=True, exist_ok=True)
     with (folder.root / "lock").open("w") as lock:

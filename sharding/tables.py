@@ -49,8 +49,8 @@ def to_numpy(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
 def read_parquet(source: Path | pa.NativeFile, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file, whole or some columns of it.
 
-    Not by `pyarrow.parquet.read_table`, which buffers as much again as the table takes. Bytes in memory are read by this
-    thread alone: one of Arrow's that still holds them when the interpreter ends aborts it.
+    Not by `pyarrow.parquet.read_table`, which buffers as much again as the table takes. Bytes in memory are read by
+    this thread alone: one of Arrow's that still holds them when the interpreter ends aborts it.
     """
     with pq.ParquetFile(source) as file:
         return file.read(columns, use_threads=isinstance(source, Path))

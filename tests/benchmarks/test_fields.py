@@ -1,6 +1,5 @@
 """Fields for the ingest benchmark: frames that ingest takes, objects in their own fields, two densities of one sky."""
 
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet

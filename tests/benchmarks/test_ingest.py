@@ -1,6 +1,7 @@
 """The ingest benchmark: what it times is the whole work, and its peers do the same work on the same input."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +51,8 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> list[Contender]:
                  worker_growth=1.01)  # fmt: skip
     monkeypatch.setattr(ingest, "race", race)
     monkeypatch.setattr(ingest, "run_job", lambda *_: job)
+    idle = SimpleNamespace(seconds=lambda paths: 4.0)
+    monkeypatch.setattr(ingest, "unpackers", lambda *_, **__: nullcontext(idle))
     return contenders
 
 

@@ -25,7 +25,7 @@ def test_without_workers_there_is_nothing_to_say():
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
 def test_only_descendants_that_ray_names_as_workers_count():
     """A process of 200 MB that calls itself as Ray's workers do, and one that calls itself as Ray's agents do."""
-    code = "data = bytearray(b'x' * 200_000_000); print('ready', flush=True); input()"
+    code = "data = b'x' * 200_000_000; print('ready', flush=True); input()"
     names = ("ray::worker", "ray::DashboardAgent", "other")
     started = [
         subprocess.Popen(

@@ -1,6 +1,7 @@
 """Unpacking all of a bzip2 file, or one end of it: equal to the standard library's, and no damage passes."""
 
 import bz2
+import tracemalloc
 from contextlib import suppress
 
 import numpy as np
@@ -51,3 +52,13 @@ def test_a_truncated_file_is_refused(keep: int) -> None:
         unpack(PACKED[:keep])
     with pytest.raises(ValueError, match=r"\S"):
         unpack_end(PACKED[:keep], len(CONTENT))
+
+
+def test_what_was_unpacked_is_let_go() -> None:
+    """indexed_bzip2 keeps the stream that it is given; a job would hold every frame that it read."""
+    tracemalloc.start()
+    for _ in range(20):
+        unpack(PACKED)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < len(PACKED)

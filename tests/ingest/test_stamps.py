@@ -164,3 +164,17 @@ def test_every_bright_galaxy_has_the_flux_of_the_native_frame(field_94: Any, sur
         assert _aperture_sum(stamp, 53, 53, radius) == pytest.approx(
             _aperture_sum(frame.image, x, y, radius), rel=0.005
         )
+
+
+def test_the_last_corner_of_an_image_is_summed_to_the_same_bits() -> None:
+    """There, vector instructions would read beyond the image; with three more rows below, they do all the work."""
+    image = np.random.default_rng(0).normal(size=(200, 220)).astype(np.float32)
+    longer = np.concatenate([image, np.zeros((3, 220), dtype=np.float32)])
+    centre, matrix = np.array([[163.0, 143.0], [165.3, 145.2]]), np.tile(np.eye(2), (2, 1, 1))
+    stamps, others = (np.empty((2, SIZE, SIZE), dtype=np.float32) for _ in range(2))
+    covered = np.empty(2)
+    resample(image, 0, centre, matrix, stamps, covered)
+    resample(longer, 0, centre, matrix, others, np.empty(2))
+    assert covered[0] == 1  # the stamp's last pixel needs the image's last
+    inside = np.isfinite(stamps)
+    np.testing.assert_array_equal(stamps[inside], others[inside])

@@ -12,7 +12,7 @@ import jobs
 
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> jobs.Survey:
-    """Forty fields of eight runs; read only."""
+    """Forty fields of five runs; read only."""
     return jobs.write_survey(tmp_path_factory.mktemp("survey") / "small")
 
 

@@ -31,7 +31,7 @@ _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-RUNS, FIELDS_OF_RUN, OBJECTS_OF_FIELD = 8, 5, 4
+RUNS, FIELDS_OF_RUN, OBJECTS_OF_FIELD = 5, 8, 4  # two strips a run
 SHAPE, STEP = (220, 240), 150  # y, x of a frame [px]; rows from one field to the next
 ANGLE_DEG = 33.0
 BAND_SHIFTS_PX = {"u": 7.3, "g": 14.2, "r": 0.0, "i": 4.6, "z": 10.4}  # along y
@@ -120,7 +120,7 @@ class Job:
     survey: Survey
     out: Path
     format: str = "webdataset"
-    samples_per_shard: int = 16
+    samples_per_shard: int = 32  # two strips
     options: tuple[str, ...] = ("--workers", "2")
     environment: dict[str, str] = field(default_factory=dict)
 

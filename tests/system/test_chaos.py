@@ -151,7 +151,7 @@ def test_an_interrupted_job_refuses_others_and_goes_on(
     assert "Traceback" not in done.stderr
     assert jobs.left_over(process.pid) == []
 
-    _refused(replace(job, samples_per_shard=8).run(), "left by an ingest of another catalogue or with other settings")
+    _refused(replace(job, format="zarr").run(), "left by an ingest of another catalogue or with other settings")
     shorter = tmp_path / "shorter.csv"
     shorter.write_text("".join(survey.catalog.read_text().splitlines(keepends=True)[:-2]))
     config = replace(_config(survey, job.out), catalog=shorter)

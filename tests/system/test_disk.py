@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_while_strips_are_cut(
     survey: jobs.Survey, reference: dict[str, dict[str, str]], disk: SmallDisk
 ) -> None:
     job = jobs.Job(survey=survey, out=disk.folder / "out", format="zarr")
-    disk.fill(room_bytes=10 * 2**20)  # a third of the dataset
+    disk.fill(room_bytes=12 * 2**20)  # a third of the dataset
     _stopped_by_the_disk(job.run())
     assert job.strips_cut() > 0
     disk.filler.unlink()
