@@ -14,6 +14,7 @@ from .errors import IngestError, one_line
 # A task that loses its worker is run again this often. A worker is lost with its node, or by a bug that crashes it,
 # which would come back for ever.
 RETRIES = 10
+_CANCEL_S = 10.0
 _STORE_BYTES = 128 * 2**20  # arguments and results are small: pixels go through files
 
 
@@ -56,6 +57,14 @@ class Pool:
                 raise result
             yield name, result
 
+    def abandon(self) -> None:
+        """End the tasks that are left. A Ray that is shut down over running tasks writes beside our one line."""
+        left, self._waiting = list(self._waiting), {}
+        for reference in left:
+            self.ray.cancel(reference, force=True)
+        if left:
+            self.ray.wait(left, num_returns=len(left), timeout=_CANCEL_S)
+
     def __len__(self) -> int:
         return len(self._waiting)
 
@@ -66,7 +75,6 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it writes beside our one line when a job stops
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Else ray.init waits for ever where one of the workers that it starts ahead dies before it is ready (seen in 2.60).
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
@@ -84,9 +92,11 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
     except Exception as err:  # OSError where nobody answers; a bare Exception where a node does not come up
         where = f"--address {address}: no Ray cluster answers" if address else "Ray does not start here"
         raise IngestError(f"{where} ({one_line(err)}); start one, or try again") from err
+    pool = Pool(ray, workers if address else None)
     try:
-        yield Pool(ray, workers if address else None)
+        yield pool
     finally:
+        pool.abandon()
         ray.shutdown()
 
 
