@@ -5,22 +5,20 @@ Formulae: SDSS data model, asTrans. Great-circle longitude mu = A + B R + C S an
 with row R and column S corrected by cubics of the column; SDSS counts both from a pixel's edge.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import FrameError
-
-if TYPE_CHECKING:
-    from .sources import FrameFile
+from .framefile import FrameFile
 
 TOLERANCE_PX = 2.0  # real frames agree to 0.4 px at their corners: the WCS is linear, asTrans is cubic
 
 Float64s = npt.NDArray[np.float64]
 
 
-def check_astrometry(file: "FrameFile", table: Any, wcs: Any, shape: tuple[int, ...]) -> None:
+def check_astrometry(file: FrameFile, table: Any, wcs: Any, shape: tuple[int, ...]) -> None:
     """FrameError where header and asTrans give the image another size, or place its corners differently."""
     if table.data is None or len(table.data) != 1 or not {"NODE", "A", "DROW3"} <= set(table.data.names):
         return

@@ -8,7 +8,7 @@ the calibration of each column, HDU 2 the sky that was taken off, HDU 3 the astr
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,32 +16,12 @@ import numpy.typing as npt
 from .astrometry import check_astrometry
 from .bzip2 import unpack
 from .errors import FrameError, IngestError, one_line
-
-if TYPE_CHECKING:
-    from .sources import FrameFile
+from .framefile import Field, FrameFile
 
 _PIXELS = {-32: ">f4", -64: ">f8"}  # BITPIX
 _SCALE_RANGE_ARCSEC = (0.3, 0.5)  # an SDSS pixel has 0.396
 
 Image = npt.NDArray[np.float32]  # (y, x) [nanomaggy / pixel]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Field:
-    """One field of the survey."""
-
-    run: int
-    camcol: int
-    field: int
-    rerun: str
-
-    def file_name(self, band: str) -> str:
-        """Name of the frame without its suffix."""
-        return f"frame-{band}-{self.run:06d}-{self.camcol}-{self.field:04d}"
-
-    def beside(self, step: int) -> "Field":
-        """The field ``step`` further along its run."""
-        return Field(self.run, self.camcol, self.field + step, self.rerun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +34,7 @@ class Frame:
     first_row: int = 0
 
 
-def read_frame(file: "FrameFile", field: Field, band: str) -> Frame:
+def read_frame(file: FrameFile, field: Field, band: str) -> Frame:
     """All of a frame; FrameError where it is damaged or is not the frame that its name promises."""
     from astropy.io import fits
 
@@ -73,7 +53,7 @@ def read_frame(file: "FrameFile", field: Field, band: str) -> Frame:
         raise unreadable(file, err) from err
 
 
-def unpacked(file: "FrameFile", size: int = -1) -> bytes:
+def unpacked(file: FrameFile, size: int = -1) -> bytes:
     """The first ``size`` bytes of a frame's FITS file (default: all)."""
     if not file.name.endswith(".bz2"):
         return file.content if size < 0 else file.content[:size]
@@ -83,7 +63,7 @@ def unpacked(file: "FrameFile", size: int = -1) -> bytes:
         raise FrameError(file.where, file.name, "not a whole bzip2 file", str(err)) from err
 
 
-def unreadable(file: "FrameFile", err: Exception) -> FrameError:
+def unreadable(file: FrameFile, err: Exception) -> FrameError:
     """The message for bytes that FITS or WCS code stumbled over."""
     return FrameError(file.where, file.name, "not a readable SDSS frame", one_line(err))
 
@@ -101,7 +81,7 @@ class quiet(warnings.catch_warnings):
         warnings.filterwarnings("error", message=".*truncated")
 
 
-def pixels(file: "FrameFile", header: Any, data: bytes | memoryview, rows: int | None = None) -> Image:
+def pixels(file: FrameFile, header: Any, data: bytes | memoryview, rows: int | None = None) -> Image:
     """The image of a header (or its first ``rows``) from the bytes behind it: (y, x), native float32.
 
     Read here and not by astropy, which copies once more.
@@ -117,14 +97,14 @@ def pixels(file: "FrameFile", header: Any, data: bytes | memoryview, rows: int |
     return np.frombuffer(data, kind, count=height * width).reshape(height, width).astype(np.float32)
 
 
-def check_end(file: "FrameFile", hdus: Any, size: int) -> None:
+def check_end(file: FrameFile, hdus: Any, size: int) -> None:
     """FrameError where HDUs end before their bytes do: a file that was made in full length, but filled in part."""
     last = hdus[-1].fileinfo()
     if (left := size - last["datLoc"] - last["datSpan"]) > 0:
         raise FrameError(file.where, file.name, "not a readable SDSS frame", f"its last {left} bytes are no HDU")
 
 
-def check_frame(file: "FrameFile", header: Any, wcs: Any, others: Any, field: Field, band: str) -> None:
+def check_frame(file: FrameFile, header: Any, wcs: Any, others: Any, field: Field, band: str) -> None:
     """FrameError unless HDUs 1 to 3 (``others``), so far as they are there, agree with header and name of a frame."""
     width, height = header["NAXIS1"], header["NAXIS2"]
     _check_columns(file, others, width)
@@ -134,7 +114,7 @@ def check_frame(file: "FrameFile", header: Any, wcs: Any, others: Any, field: Fi
         check_astrometry(file, astrans, wcs, (height, width))
 
 
-def _check_columns(file: "FrameFile", others: Any, width: int) -> None:
+def _check_columns(file: FrameFile, others: Any, width: int) -> None:
     """The calibration has a number for each column: where it does not, axes were swapped or images mixed up."""
     columns = len(others[0].data) if len(others) and getattr(others[0].data, "ndim", 0) == 1 else width
     if columns != width:
@@ -142,7 +122,7 @@ def _check_columns(file: "FrameFile", others: Any, width: int) -> None:
         raise FrameError(file.where, file.name, problem)
 
 
-def _check_identity(file: "FrameFile", header: Any, astrans: Any, field: Field, band: str) -> None:
+def _check_identity(file: FrameFile, header: Any, astrans: Any, field: Field, band: str) -> None:
     """Compare what the header and the astrometry table say with the name; what is absent says nothing."""
     expected = {"RUN": field.run, "CAMCOL": field.camcol, "FILTER": band, "FIELD": field.field}
     said: list[tuple[str, Any]] = [(name, header[name]) for name in ("RUN", "CAMCOL", "FILTER") if name in header]
@@ -157,7 +137,7 @@ def _check_identity(file: "FrameFile", header: Any, astrans: Any, field: Field, 
             raise FrameError(file.where, file.name, problem)
 
 
-def tan_wcs(file: "FrameFile", header: Any) -> Any:
+def tan_wcs(file: FrameFile, header: Any) -> Any:
     """The WCS of a frame's header, which must be a gnomonic one of SDSS's pixel scale."""
     from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales

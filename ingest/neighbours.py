@@ -7,18 +7,16 @@ the last, and those of the rows between. So the same can be asked of header and 
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .bzip2 import BLOCK_BYTES, unpack_end
 from .errors import FrameError, IngestError
-from .frames import Field, Frame, check_end, check_frame, pixels, quiet, tan_wcs, unpacked, unreadable
+from .framefile import Field, FrameFile
+from .frames import Frame, check_end, check_frame, pixels, quiet, tan_wcs, unpacked, unreadable
 from .register import reach
-
-if TYPE_CHECKING:
-    from .sources import FrameFile
 
 _FITS_BLOCK = 2880
 _HEADER_BYTES = 10 * _FITS_BLOCK  # a frame's header has two or three blocks
@@ -27,7 +25,7 @@ _TABLES_BYTES = 320_000  # calibration, sky and astrometry of an SDSS frame have
 Float64s = npt.NDArray[np.float64]
 
 
-def read_rows(file: "FrameFile", field: Field, band: str, ra_deg: Float64s, dec_deg: Float64s) -> tuple[Frame, int]:
+def read_rows(file: FrameFile, field: Field, band: str, ra_deg: Float64s, dec_deg: Float64s) -> tuple[Frame, int]:
     """The rows of a frame that the stamps of some objects touch, and perhaps more; how many bytes were unpacked for it.
 
     FrameError where what was unpacked is damaged.
@@ -41,7 +39,7 @@ def read_rows(file: "FrameFile", field: Field, band: str, ra_deg: Float64s, dec_
         raise unreadable(file, err) from err
 
 
-def _read_rows(file: "FrameFile", field: Field, band: str, ra_deg: Float64s, dec_deg: Float64s) -> tuple[Frame, int]:
+def _read_rows(file: FrameFile, field: Field, band: str, ra_deg: Float64s, dec_deg: Float64s) -> tuple[Frame, int]:
     from astropy.io import fits
 
     begin = io.BytesIO(unpacked(file, _HEADER_BYTES))
@@ -83,7 +81,7 @@ def rows_touched(wcs: Any, height: int, ra_deg: Float64s, dec_deg: Float64s) -> 
     return low, int(np.clip(np.ceil(top.max()) + 1, low + 1, height))
 
 
-def _end(file: "FrameFile", first: int, row_bytes: int, low: int, height: int) -> tuple[bytes, bytes]:
+def _end(file: FrameFile, first: int, row_bytes: int, low: int, height: int) -> tuple[bytes, bytes]:
     """Rows ``low`` to the last, and all that follows the image; where HDU 1 begins tells where that ends."""
     padding = -(height * row_bytes) % _FITS_BLOCK
     if not file.name.endswith(".bz2"):

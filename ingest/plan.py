@@ -19,7 +19,7 @@ import pyarrow as pa
 from sharding.hashing import mix
 
 from .catalog import Catalog
-from .frames import Field
+from .framefile import Field
 from .register import REVISION
 
 REASONS = ("ebv_sfd missing", "ra or dec is not a position", "objid repeated")

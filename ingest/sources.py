@@ -19,9 +19,9 @@ from typing import ClassVar, Protocol
 from .cache import FileCache, Slots, default_folder
 from .errors import FrameError, IngestError
 from .fetch import Fetcher, FetchError, check_url
-from .frames import Field
+from .framefile import Field, FrameFile
 
-__all__ = ["FetchError", "FrameFile", "Source", "SourceConfig", "open_source"]
+__all__ = ["FetchError", "Source", "SourceConfig", "open_source"]
 
 _SUFFIXES = (".fits", ".fits.bz2")
 
@@ -51,16 +51,6 @@ class SourceConfig:
     def is_url(self) -> bool:
         """``::`` chains file systems in fsspec, with or without a protocol before it."""
         return "://" in self.root or "::" in self.root
-
-
-@dataclass(frozen=True, slots=True)
-class FrameFile:
-    """A frame's file, as it came."""
-
-    name: str  # without folder, such as frame-r-000094-1-0012.fits.bz2
-    where: str  # path or URL, for messages
-    content: bytes
-    cached: bool  # it comes from the cache: if it proves damaged, forget it and read again
 
 
 class Source(Protocol):

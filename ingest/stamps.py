@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .frames import Field
+from .framefile import Field
 from .noise import sky_sigma, stamp_sigma
 from .register import SIZE, affine_fits, resample, rows_needed
 from .tables import SDSS_BANDS

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import FrameError
-from .frames import Field, Frame, read_frame
+from .framefile import Field, FrameFile
+from .frames import Frame, read_frame
 from .neighbours import read_rows, rows_touched
-from .sources import FrameFile, Source
+from .sources import Source
 from .tables import SDSS_BANDS
 
 Float64s = npt.NDArray[np.float64]

@@ -6,7 +6,8 @@ import pyarrow.parquet
 import pytest
 
 from benchmarks import fields as made
-from ingest.frames import Field, read_frame
+from ingest.framefile import Field
+from ingest.frames import read_frame
 from ingest.simulate.conditions import sky_noise
 from ingest.simulate.geometry import STRIPS
 from ingest.sources import SourceConfig, open_source

@@ -17,7 +17,8 @@ from benchmarks.jobs import JobRun, Strip, run_job
 from benchmarks.stages import ingest
 from benchmarks.timing import summary
 from benchmarks.unpacking import unpack, unpackers
-from ingest.frames import Field, read_frame
+from ingest.framefile import Field
+from ingest.frames import read_frame
 from ingest.register import affine_fits, resample
 from ingest.sources import SourceConfig, open_source
 

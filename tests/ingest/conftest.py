@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 
-from ingest.frames import Field
+from ingest.framefile import Field
 
 SHAPE = (300, 340)  # y, x: not square, so that swapped axes show
 BAND_OFFSETS_PX = {"u": (7.3, -2.1), "g": (14.2, 1.4), "r": (0.0, 0.0), "i": (4.6, -0.7), "z": (10.4, 2.2)}  # y, x

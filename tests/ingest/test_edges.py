@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from ingest.errors import FrameError
-from ingest.frames import Field
+from ingest.framefile import Field
 from ingest.sources import SourceConfig, open_source
 from ingest.stamps import Stamps, cut_stamps
 from ingest.window import Window

@@ -9,8 +9,8 @@ import pytest
 from astropy.io import fits
 
 from ingest.errors import IngestError
-from ingest.frames import Field, Frame, read_frame
-from ingest.sources import FrameFile
+from ingest.framefile import Field, FrameFile
+from ingest.frames import Frame, read_frame
 
 FIELD = Field(77, 3, 21, "301")
 REAL = Field(94, 1, 12, "301")

@@ -9,9 +9,10 @@ import pyarrow.csv as pc
 import pytest
 
 from ingest.catalog import read_catalog
-from ingest.frames import Field, Frame, read_frame
+from ingest.framefile import Field, FrameFile
+from ingest.frames import Frame, read_frame
 from ingest.register import SIZE, _weights, affine_fits, resample, stamp_to_sky
-from ingest.sources import FrameFile, SourceConfig, open_source
+from ingest.sources import SourceConfig, open_source
 from ingest.stamps import cut_stamps
 from ingest.window import Window
 

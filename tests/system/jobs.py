@@ -24,7 +24,7 @@ import pyarrow.csv
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from ingest.frames import Field
+from ingest.framefile import Field
 
 _GONE_S = 30.0  # a raylet waits some seconds for what it started
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")

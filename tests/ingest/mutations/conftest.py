@@ -27,7 +27,7 @@ from astropy.wcs import WCS
 
 import ingest.job
 import ingest.window
-from ingest.frames import Field
+from ingest.framefile import Field
 from ingest.pool import _attempt
 from ingest.prepare import IngestConfig, prepare
 from ingest.sources import SourceConfig

@@ -25,7 +25,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
-from ingest.frames import Field
+from ingest.framefile import Field
 from ingest.sources import SourceConfig, open_source
 given = json.loads(sys.argv[1])
 source = open_source(SourceConfig(root=given["root"], cache=Path(given["cache"]), connections=given["connections"]))

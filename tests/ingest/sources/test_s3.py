@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ingest.errors import IngestError
-from ingest.frames import Field
-from ingest.sources import FetchError, FrameFile, RemoteSource
+from ingest.framefile import Field, FrameFile
+from ingest.sources import FetchError, RemoteSource
 
 FIELD = Field(run=94, camcol=1, field=12, rerun="301")
 NAME = "frame-r-000094-1-0012"
