@@ -28,4 +28,4 @@ class FrameFile:
     name: str  # without folder, such as frame-r-000094-1-0012.fits.bz2
     where: str  # path or URL, for messages
     content: bytes
-    cached: bool  # it comes from the cache: if it proves damaged, forget it and read again
+    cached: bool  # it comes from the cache

@@ -5,7 +5,6 @@ are no longer needed.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from sharding.manifest import ShardEntry
 from sharding.records import Records, file_bytes
 
 from .errors import IngestError
+from .sealed import read_sealed, write_sealed
 from .strip import Piece
 
 
@@ -28,10 +28,13 @@ def entry_path(folder: Path, shard: int) -> Path:
 
 def read_entry(entries: Path, dataset: Path, shard: int) -> ShardEntry | None:
     """The entry of a shard that is whole on disk, else None. A shard of no sample has an entry, but no file."""
+    found = read_sealed(entry_path(entries, shard))
+    if found is None:
+        return None
+    entry = ShardEntry(**found)
     try:
-        entry = ShardEntry(**json.loads(entry_path(entries, shard).read_bytes()))
         whole = entry.samples == 0 or (dataset / entry.name).stat().st_size == entry.bytes
-    except (OSError, ValueError, TypeError):
+    except OSError:
         return None
     return entry if whole else None
 
@@ -46,8 +49,7 @@ def join_shard(
     entry = read_entry(entries, dataset, shard)
     if entry is None:
         entry = _join(shard, pieces, records, json_bytes, dataset, scratch)
-        with atomic_file(entry_path(entries, shard), scratch) as file:
-            file.write(json.dumps(asdict(entry)).encode())
+        write_sealed(entry_path(entries, shard), asdict(entry), scratch)
     for piece in pieces:
         piece.records.unlink(missing_ok=True)
     return entry
@@ -64,7 +66,7 @@ def _join(
         for piece in pieces:
             objects = piece.read_objects()
             kept = np.flatnonzero(objects["kept"].to_numpy())
-            for record in _records(piece, records, np.asarray(objects["crc32c"].to_numpy())[kept].tolist()):
+            for record in _records(piece, records, np.asarray(objects["record_crc32c"].to_numpy())[kept].tolist()):
                 digest.update(record)
                 file.write(record)
             slots += (planned + kept).tolist()
@@ -79,11 +81,10 @@ def _join(
 
 
 def _records(piece: Piece, records: Records, checksums: list[int]) -> Iterator[bytes]:
-    begin, end = records.pixel_offset, records.pixel_offset + records.pixel_bytes
     with piece.records.open("rb") as file:
         for number, checksum in enumerate(checksums):
             record = file.read(records.record_bytes)
-            if len(record) != records.record_bytes or google_crc32c.value(record[begin:end]) != checksum:
+            if len(record) != records.record_bytes or google_crc32c.value(record) != checksum:
                 raise IngestError(
                     f"{piece.records}: record {number} is not as it was written: the disk damaged it; "
                     f"remove {piece.summary.name} beside it and start again"

@@ -22,7 +22,7 @@ from .catalog import Catalog
 from .framefile import Field
 from .register import REVISION
 
-REASONS = ("ebv_sfd missing", "ra or dec is not a position", "objid repeated")
+REASONS = ("ebv_sfd missing", "ra or dec is not a position", "objid repeated", "no such run, camcol or field")
 
 # Fields of a strip. At each end inside a run, three of the 14 bzip2 blocks of the field beyond are unpacked again: 0.43
 # of a field's work for every cut, 2.1 % for strips of 20. Small surveys get shorter ones, so that there is work for
@@ -123,6 +123,8 @@ def _usable(catalog: Catalog, ebv_sfd: npt.NDArray[np.float64]) -> tuple[Rows, R
     on_sky = (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)  # false for NaN
     reasons[~np.isfinite(ebv_sfd)] = 0
     reasons[~on_sky] = 1
+    run, camcol, field = (catalog.table[name].to_numpy() for name in ("run", "camcol", "field"))
+    reasons[(run < 0) | (camcol < 1) | (camcol > 6) | (field < 0)] = 3
     rows = np.flatnonzero(reasons == good)
     objid = catalog.table["objid"].to_numpy()[rows]
     order = np.argsort(objid, kind="stable")

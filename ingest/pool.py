@@ -90,7 +90,9 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
                 address="local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **common
             )
     except Exception as err:  # OSError where nobody answers; a bare Exception where a node does not come up
-        where = f"--address {address}: no Ray cluster answers" if address else "Ray does not start here"
+        where = (
+            f"--address (or RAY_ADDRESS) {address}: no Ray cluster answers" if address else "Ray does not start here"
+        )
         raise IngestError(f"{where} ({one_line(err)}); start one, or try again") from err
     pool = Pool(ray, workers if address else None)
     try:

@@ -21,6 +21,7 @@ from .selection import SelectionConfig, Step, select
 from .sources import SourceConfig, open_source
 from .strip import PER_BAND, CutConfig
 from .tables import SDSS_BANDS
+from .version import made_by
 from .workfolder import is_published
 
 IMAGE_SHAPE = (len(SDSS_BANDS), SIZE, SIZE)
@@ -120,5 +121,5 @@ def _check_columns(catalog: Catalog, where: Path) -> None:
 
 def _digest(config: IngestConfig, plan: Plan) -> str:
     tables = [file_digest(path) for path in (config.catalog, config.labels) if path is not None]
-    settings = [config.format, config.cut, config.selection, config.match_radius_arcsec, plan.digest]
+    settings = [made_by(), config.format, config.cut, config.selection, config.match_radius_arcsec, plan.digest]
     return hashlib.sha256(repr((tables, settings)).encode()).hexdigest()

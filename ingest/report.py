@@ -112,8 +112,12 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def bar(task: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A live bar on standard error that is told (done, total)."""
+    """A live bar on standard error, where that is a terminal, that is told (done, total)."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         number = progress.add_task(task, total=None)
         yield lambda done, total: progress.update(number, completed=done, total=total)

@@ -1,8 +1,10 @@
 """`python -m ingest run`: what the command line says, and what it prints."""
 
 import argparse
+import math
 from pathlib import Path
 
+from .errors import IngestError
 from .job import write_dataset
 from .prepare import IngestConfig, prepare
 from .report import finished_lines, job_progress, prepared_lines
@@ -57,17 +59,23 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> IngestConfig:
+    if not 0 < args.cache_gb < math.inf:
+        raise IngestError(f"--cache-gb: expected more than 0, got {args.cache_gb:g}")
+    flags = dict.fromkeys(flag.strip() for flag in (args.reject_flags or "").split(","))
     return IngestConfig(
         catalog=args.catalog,
         source=SourceConfig(
-            root=args.frames, cache=args.cache, cache_bytes=int(args.cache_gb * 1e9), connections=args.connections
+            root=_absolute(args.frames),
+            cache=args.cache and args.cache.absolute(),
+            cache_bytes=int(args.cache_gb * 1e9),
+            connections=args.connections,
         ),
         out=args.out,
         selection=SelectionConfig(
             max_petro_r=args.max_petro_r,
             dereddened=args.dereddened,
             keep_repeats=args.keep_repeats,
-            reject_flags=tuple(args.reject_flags.split(",")) if args.reject_flags else (),
+            reject_flags=tuple(flag for flag in flags if flag),
         ),
         labels=args.labels,
         match_radius_arcsec=args.match_radius,
@@ -77,3 +85,8 @@ def _config(args: argparse.Namespace) -> IngestConfig:
         address=args.address,
         workers=args.workers,
     )
+
+
+def _absolute(frames: str) -> str:
+    """A folder as every node sees it: the workers of a cluster stand in folders of their own."""
+    return frames if "://" in frames or "::" in frames else str(Path(frames).absolute())

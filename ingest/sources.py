@@ -57,6 +57,7 @@ class Source(Protocol):
     """What both kinds of source do; for any number of threads."""
 
     fetches: ClassVar[bool]  # over a network, which can lose the end of a file unseen
+    where: str  # the folder or URL, for messages
 
     def read(self, field: Field, band: str) -> FrameFile | None:
         """The file of a frame, or None where there is none; waits for it.
@@ -91,6 +92,7 @@ class FolderSource:
 
     def __init__(self, config: SourceConfig) -> None:
         self._root = Path(config.root)
+        self.where = config.root
         if not self._root.is_dir():
             raise IngestError(f"{self._root}: expected a folder of frames, found none; check --frames")
 
@@ -121,6 +123,7 @@ class RemoteSource:
 
     def __init__(self, config: SourceConfig) -> None:
         folder = config.cache or default_folder()
+        self.where = config.root
         self._cache = FileCache(folder, config.cache_bytes)
         self._fetcher = Fetcher(
             config.root, Slots(folder, config.connections), timeout_s=config.timeout_s, tries=config.tries

@@ -5,7 +5,6 @@ stand in their shard (`.part`); what became of each object (`.parquet`); what wa
 read it may trust the other two).
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sharding import atomic_file
+from sharding.hashing import file_digest
 from sharding.records import PIXEL_DTYPE, Records, pixel_checksum
 from sharding.tables import read_parquet
 from sharding.writer import write_batches
 
-from .errors import FrameError
+from .errors import FrameError, IngestError
 from .plan import FieldPlan, StripPlan
+from .sealed import read_sealed, write_sealed
 from .sources import SourceConfig, open_source
 from .stamps import Stamps, cut_stamps
 from .tables import SDSS_BANDS
@@ -65,7 +66,7 @@ class Piece:
 
     @property
     def objects(self) -> Path:
-        """One row an object: kept, reason, crc32c, and per band `PER_BAND`."""
+        """One row an object: kept, reason, CRC32C of its pixels and of its whole record, and per band `PER_BAND`."""
         return self.folder / f"{self.number:06d}.parquet"
 
     @property
@@ -74,15 +75,18 @@ class Piece:
         return self.folder / f"{self.number:06d}.json"
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The summary of a piece that is whole, else None."""
+        """The summary of a piece whose tables are as they were written, else None."""
+        summary = read_sealed(self.summary)
         try:
-            found: dict[str, Any] = json.loads(self.summary.read_bytes())
-        except (OSError, ValueError):
+            whole = summary is not None and file_digest(self.objects) == summary["objects_sha256"]
+        except OSError:
             return None
-        return found
+        return summary if whole else None
 
     def read_objects(self) -> pa.Table:
-        """What became of each object."""
+        """What became of each object; IngestError where a bad disk changed it."""
+        if self.read_summary() is None:
+            raise IngestError(f"{self.objects}: not as it was written: the disk damaged it; start again to cut it anew")
         return read_parquet(self.objects)
 
 
@@ -117,14 +121,14 @@ def cut_strip(
         "fields": len(plan.fields),
         "faulty": bool(window.damaged),
         "survey": window.survey,
+        "objects_sha256": file_digest(piece.objects),
         "inputs": sorted([name, *found] for name, found in tally.inputs.items()),
         "frames": tally.frames,
         "unpacked_bytes": tally.unpacked_bytes,
         "again_frames": tally.again_frames,
         "again_bytes": tally.again_bytes,
     }
-    with atomic_file(piece.summary, scratch) as file:
-        file.write(json.dumps(summary).encode())
+    write_sealed(piece.summary, summary, scratch)
     return summary
 
 
@@ -150,20 +154,20 @@ def _cut_field(
     except FrameError as err:
         if config.on_error == "stop":
             raise
-        yield _table([err.reason] * len(objects.objid), np.zeros(len(objects.objid), dtype=np.uint32), {}), []
+        yield _table([err.reason] * len(objects.objid), np.zeros((2, len(objects.objid)), dtype=np.uint32), {}), []
         return
     for stamps in cut_stamps(window, part.field, objects.ra_deg, objects.dec_deg):
         here = _some(objects, stamps.objects.start, stamps.objects.stop)
         reasons = _reasons(window, part, stamps, config)
         measured = dict(zip(PER_BAND, (stamps.covered, stamps.sky_sigma, stamps.stamp_sigma()), strict=True))
-        checksums, encoded = np.zeros(len(here.objid), dtype=np.uint32), []
+        checksums, encoded = np.zeros((2, len(here.objid)), dtype=np.uint32), []
         for number in np.flatnonzero([not reason for reason in reasons]):
             image = stamps.images[number]
             if stamps.covered[number].min() < 1:
                 image = np.where(np.isfinite(image), image, 0)
             pixels = image.astype(PIXEL_DTYPE, copy=False).tobytes()
-            checksums[number] = pixel_checksum(pixels)
             encoded.append(records.encode(str(here.objid[number]), pixels, here.labels[number]))
+            checksums[:, number] = pixel_checksum(pixels), pixel_checksum(encoded[-1])
         yield _table(reasons, checksums, measured), encoded
 
 
@@ -183,7 +187,7 @@ def _table(
     reasons: list[str], checksums: npt.NDArray[np.uint32], measured: dict[str, npt.NDArray[np.float64]]
 ) -> pa.Table:
     columns: dict[str, Any] = {"kept": pa.array([not reason for reason in reasons]), "reason": reasons}
-    columns["crc32c"] = checksums
+    columns["crc32c"], columns["record_crc32c"] = checksums
     unknown = np.full((len(reasons), len(SDSS_BANDS)), np.nan)
     for name in PER_BAND:
         values = measured.get(name, unknown)

@@ -1,11 +1,8 @@
-"""Which Skymill makes a dataset."""
+"""Which Skymill makes a dataset: written here, so that it is the same in a checkout as where it is installed."""
 
-from importlib.metadata import PackageNotFoundError, version
+VERSION = "0.1.0"  # that of pyproject.toml
 
 
 def made_by() -> str:
     """The name and version that go into files."""
-    try:
-        return f"skymill {version('skymill')}"
-    except PackageNotFoundError:
-        return "skymill from a checkout"
+    return f"skymill {VERSION}"

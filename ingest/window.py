@@ -85,10 +85,11 @@ class Window:
         for band in SDSS_BANDS:
             if band not in frames:
                 name = field.file_name(band)
-                places = f"flat or in {field.rerun}/{field.run}/{field.camcol}/"
+                archive = f"{field.rerun}/{field.run}/{field.camcol}/"
+                places = f"flat, in {archive} or in boss/photoObj/frames/{archive}"
                 detail = f"expected {name}.fits or .fits.bz2, {places}, found neither"
-                todo = "fetch it or take the field out of the catalogue"
-                raise FrameError(name, name, "no such frame", detail, todo)
+                todo = "check --frames, fetch it, or take the field out of the catalogue"
+                raise FrameError(self._source.where, name, "no such frame", detail, todo)
         return frames
 
     def _ends(self, field: Field, ra_deg: Float64s, dec_deg: Float64s) -> Frames:

@@ -10,17 +10,16 @@ OUT.partial/
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharding import atomic_file
 from sharding.manifest import MANIFEST
 
 from .errors import IngestError
+from .sealed import read_sealed, write_sealed
 from .strip import Piece
 
 _PARTS = frozenset({"job.json", "lock", "pieces", "entries", "scratch", "dataset"})
@@ -92,7 +91,7 @@ def is_published(out: Path) -> bool:
 
 def clear_published(out: Path, job: str) -> None:
     """Remove what that job left; IngestError where it is not ``job``, whose dataset ``out`` then is not."""
-    if json.loads((work_root(out) / "job.json").read_bytes()) != {"job": job}:
+    if read_sealed(work_root(out) / "job.json") != {"job": job}:
         raise IngestError(f"{out}: already there, of another catalogue or settings; remove it or choose another --out")
     shutil.rmtree(work_root(out), ignore_errors=True)
 
@@ -105,7 +104,10 @@ def opened(out: Path, job: str) -> Iterator[WorkFolder]:
     """
     folder = WorkFolder(out.absolute(), work_root(out))
     _check_ours(folder.root)
-    folder.root.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise IngestError(f"{folder.root}: cannot be made ({err.strerror}); choose another --out") from err
     with (folder.root / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,7 +130,10 @@ def _check_ours(root: Path) -> None:
 def _enter(folder: WorkFolder, job: str) -> None:
     marker = folder.root / "job.json"
     if marker.exists():
-        if json.loads(marker.read_bytes()) != {"job": job}:
+        found = read_sealed(marker)
+        if found is None:
+            raise IngestError(f"{marker}: not as it was written: the disk damaged it; remove {folder.root}")
+        if found != {"job": job}:
             raise IngestError(
                 f"{folder.root}: left by an ingest of another catalogue or with other settings; "
                 "give the same to continue it, or remove it"
@@ -136,5 +141,4 @@ def _enter(folder: WorkFolder, job: str) -> None:
         shutil.rmtree(folder.scratch, ignore_errors=True)
     for path in (folder.pieces, folder.entries, folder.scratch, folder.dataset):
         path.mkdir(exist_ok=True)
-    with atomic_file(marker, folder.scratch) as file:
-        file.write(json.dumps({"job": job}).encode())
+    write_sealed(marker, {"job": job}, folder.scratch)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.version import VERSION
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 ALLOWED = {
@@ -77,3 +79,9 @@ def test_nothing_from_outside_is_unpickled() -> None:
             text = path.read_text()
             assert not re.search(r"pickle\.loads?\(|Unpickler\(|allow_pickle=True|pipe:", text), path
             assert text.count("torch.load(") == text.count("weights_only=True"), path
+
+
+def test_the_version_in_files_is_the_package_s() -> None:
+    stated = re.search(r'^version = "(.*)"', (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert stated is not None
+    assert stated[1] == VERSION

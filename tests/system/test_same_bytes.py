@@ -54,3 +54,34 @@ def test_both_containers_hold_the_same_pixels_and_rows(survey: jobs.Survey, refe
     assert rejects[0].equals(rejects[1])
     assert rejects[0].num_rows > 0  # so that some slot is empty
     assert len(tar) + rejects[0].num_rows == tar.manifest.counts["objects"]
+
+
+@pytest.mark.parametrize("damaged", ["pieces/000000.parquet", "pieces/000001.json", "entries/000000.json"])
+def test_what_a_bad_disk_changed_is_made_again(
+    survey: jobs.Survey,
+    reference: Reference,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: str,
+) -> None:
+    monkeypatch.setattr("ingest.job.ray_pool", jobs.here)
+    config = IngestConfig(
+        catalog=survey.catalog,
+        source=SourceConfig(root=str(survey.frames)),
+        out=tmp_path / "out",
+        samples_per_shard=jobs.Job.samples_per_shard,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest.job.publish", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_dataset(config, prepare(config))
+    path = tmp_path / "out.partial" / damaged
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    write_dataset(config, prepare(config))
+    assert jobs.content(config.out) == reference["webdataset"]
+
+
+def _interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
