@@ -137,19 +137,14 @@ def test_an_interrupted_job_refuses_others_and_goes_on(
     survey: jobs.Survey, reference: Reference, tmp_path: Path
 ) -> None:
     job = jobs.Job(survey=survey, out=tmp_path / "out")
-    process = job.start()
-    assert chaos.reached(job, process, chaos.Moment(strips=4, delay_s=0))
-    os.killpg(process.pid, signal.SIGSTOP)  # so that it is still at work, however long the second takes to start
-    try:
-        _refused(job.run(), "another ingest is at work on it")
-    finally:
-        os.killpg(process.pid, signal.SIGCONT)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C: to every process of the job
-    done = jobs.finished(process)
+    done = _interrupted(job)
+    for _ in range(2):
+        if done.returncode == 0:  # it was in its last moments already
+            shutil.rmtree(job.out)
+            done = _interrupted(job)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1].startswith("ingest: interrupted; ")
     assert "Traceback" not in done.stderr
-    assert jobs.left_over(process.pid) == []
 
     _refused(replace(job, format="zarr").run(), "left by an ingest of another catalogue or with other settings")
     shorter = tmp_path / "shorter.csv"
@@ -158,12 +153,27 @@ def test_an_interrupted_job_refuses_others_and_goes_on(
     with pytest.raises(IngestError, match="left by an ingest of another catalogue or with other settings"):
         ingest.job.write_dataset(config, prepare(config))
 
-    assert job.strips_cut() >= 4
+    assert job.strips_cut() >= 1
     went_on = job.run()
     assert went_on.returncode == 0, went_on.stderr
     assert jobs.content(job.out) == reference["webdataset"]
     assert _frames_unpacked(went_on.stdout) < 5 * jobs.RUNS * jobs.FIELDS_OF_RUN
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == ["out"]
+
+
+def _interrupted(job: jobs.Job) -> subprocess.CompletedProcess[str]:
+    """Begin a job, let another try the same, then interrupt it as a terminal does: every process of it."""
+    process = job.start()
+    assert chaos.reached(job, process, chaos.Moment(strips=1, delay_s=0))
+    os.killpg(process.pid, signal.SIGSTOP)  # so that it is still at work, however long the second takes to start
+    try:
+        _refused(job.run(), "another ingest is at work on it")
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+    os.killpg(process.pid, signal.SIGINT)
+    done = jobs.finished(process)
+    assert jobs.left_over(process.pid) == []
+    return done
 
 
 def _frames_unpacked(printed: str) -> int:
