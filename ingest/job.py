@@ -16,7 +16,7 @@ from .plan import StripPlan
 from .pool import Pool, ray_pool
 from .prepare import IngestConfig, Prepared
 from .publish import publish
-from .sample_json import sample_json
+from .sample_json import json_columns, sample_json
 from .strip import Objects, Piece, cut_strip
 from .tables import SDSS_BANDS
 from .workfolder import WorkFolder, clear_published, is_published, opened
@@ -146,7 +146,7 @@ class _Job:
             if self._is_joined(shard, strips):
                 continue
             rows = np.concatenate([strip.rows for strip in strips])
-            texts = sample_json(self.work.catalog.table.take(rows), SDSS_BANDS)
+            texts = sample_json(json_columns(self.work.catalog.table, SDSS_BANDS).take(rows), SDSS_BANDS)
             records = self.work.records(self.config, texts)
             cuts: list[_Cut | _Join] = list(self._cuts(shard, strips, texts, records))
             self.uncut[shard] = len(cuts)
@@ -172,7 +172,8 @@ class _Job:
             if summary and not summary["faulty"] and _is_whole(self.folder.piece(strip.number), summary, records):
                 self.state.add(summary, before=True)
             else:
-                objid, ra, dec = (self.work.catalog.table[name].to_numpy()[rows] for name in ("objid", "ra", "dec"))
+                chosen = self.work.catalog.table.select(["objid", "ra", "dec"]).take(rows)  # not the whole columns
+                objid, ra, dec = (np.array(column.to_numpy()) for column in chosen.columns)
                 yield _Cut(shard, strip, Objects(objid, ra, dec, texts[begin : begin + len(rows)]), records)
             begin += len(rows)
 
@@ -216,4 +217,4 @@ def _is_whole(piece: Piece, summary: dict[str, Any], records: Records) -> bool:
         size = piece.records.stat().st_size
     except OSError:
         return False
-    return piece.objects.is_file() and size == file_bytes(records, summary["samples"]) - records.trailer_bytes
+    return bool(size == file_bytes(records, summary["samples"]) - records.trailer_bytes)

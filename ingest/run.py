@@ -54,7 +54,8 @@ def _run(args: argparse.Namespace) -> int:
         dataset = write_dataset(config, work, told)
     counts = dataset.manifest.counts
     print(f"{args.out}: {counts['samples']} samples, {counts['rejects']} rejects of {counts['objects']} objects")
-    print("\n".join(finished_lines(told.state)))
+    for line in finished_lines(told.state):
+        print(line)
     return 0
 
 

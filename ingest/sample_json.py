@@ -13,13 +13,17 @@ _COLUMNS = ("objid", "run", "rerun", "camcol", "field", "ra", "dec", "thing_id",
 _BY_BAND = ("extinction", "psf_fwhm")
 
 
-def sample_json(table: pa.Table, bands: str) -> list[bytes]:
-    """One text a row, of those of the columns that the table has; a number that is not finite is null."""
+def json_columns(table: pa.Table, bands: str) -> pa.Table:
+    """Those of the columns of the text that the table has."""
     wanted = (*_COLUMNS, *(f"{name}_{band}" for name in _BY_BAND for band in bands))
-    chosen = table.select([name for name in wanted if name in table.column_names])
+    return table.select([name for name in wanted if name in table.column_names])
+
+
+def sample_json(table: pa.Table, bands: str) -> list[bytes]:
+    """One text a row, of `json_columns`; a number that is not finite is null."""
     return [
         json.dumps({name: _plain(value) for name, value in row.items()}, separators=(",", ":")).encode()
-        for row in chosen.to_pylist()
+        for row in json_columns(table, bands).to_pylist()
     ]
 
 
