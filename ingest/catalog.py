@@ -21,9 +21,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sharding.errors import one_line
 from sharding.tables import canonical, find_column
 
-from .errors import IngestError, one_line
+from .errors import IngestError
 from .tables import SDSS_BANDS, read_table
 
 REQUIRED = {

@@ -5,12 +5,6 @@ class IngestError(ValueError):
     """Bad input to ingest; the text says in one line where, what was expected, what came and what to do."""
 
 
-def one_line(text: object, most: int = 200) -> str:
-    """What a library said, or what a damaged file holds, fit for an error's text: printable, one line, not too long."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
-    return line if len(line) <= most else f"{line[: most - 3]}..."
-
-
 class FrameError(IngestError):
     """A frame that is missing, damaged, or not the one that its name promises. It will not pass by trying again."""
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sharding.errors import one_line
+
 from .astrometry import check_astrometry
 from .bzip2 import unpack
-from .errors import FrameError, IngestError, one_line
+from .errors import FrameError, IngestError
 from .framefile import Field, FrameFile
 
 _PIXELS = {-32: ">f4", -64: ">f8"}  # BITPIX

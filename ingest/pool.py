@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import IngestError, one_line
+from sharding.errors import one_line
+
+from .errors import IngestError
 
 # A task that loses its worker is run again this often. A worker is lost with its node, or by a bug that crashes it,
 # which would come back for ever.

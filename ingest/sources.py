@@ -9,21 +9,39 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from sharding import DatasetError, fetch
+from sharding.filesystem import check_url
+
 from .cache import FileCache, Slots, default_folder
 from .errors import FrameError, IngestError
-from .fetch import Fetcher, FetchError, check_url
 from .framefile import Field, FrameFile
 
 __all__ = ["FetchError", "Source", "SourceConfig", "open_source"]
 
 _SUFFIXES = (".fits", ".fits.bz2")
+_OPTION = "--frames"  # that a URL comes by, for messages
+
+
+class FetchError(IngestError):
+    """A fault of the network that may pass, still there after all tries."""
+
+
+@contextmanager
+def _as_ingest_error() -> Iterator[None]:
+    """What is wrong with a transfer, as an error of this room."""
+    try:
+        yield
+    except fetch.FetchError as err:
+        raise FetchError(str(err)) from err
+    except DatasetError as err:
+        raise IngestError(str(err)) from err
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +63,8 @@ class SourceConfig:
             if not amount > 0:
                 raise IngestError(f"--{flag}: expected more than 0, got {amount}")
         if self.is_url:
-            check_url(self.root)
+            with _as_ingest_error():
+                check_url(self.root, _OPTION)
 
     @property
     def is_url(self) -> bool:
@@ -125,9 +144,15 @@ class RemoteSource:
         folder = config.cache or default_folder()
         self.where = config.root
         self._cache = FileCache(folder, config.cache_bytes)
-        self._fetcher = Fetcher(
-            config.root, Slots(folder, config.connections), timeout_s=config.timeout_s, tries=config.tries
-        )
+        with _as_ingest_error():
+            self._fetcher = fetch.Fetcher(
+                config.root,
+                called=_OPTION,
+                noun="the frame",
+                timeout_s=config.timeout_s,
+                tries=config.tries,
+                slot=Slots(folder, config.connections).one,
+            )
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         self._identity = f"{endpoint} {config.root.rstrip('/')}"  # one bucket's name at two servers is two places
         self._layout: int | None = None
@@ -186,7 +211,8 @@ class RemoteSource:
                 content = self._cache.read(key)  # another may just have fetched it
                 cached = content is not None
                 if content is None:
-                    content = self._fetcher.fetch(name)
+                    with _as_ingest_error():
+                        content = self._fetcher.fetch(name)
                     if content is None:
                         return None
                     self._cache.store(key, content)

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from sharding.errors import one_line
 from sharding.tables import read_parquet
 
-from .errors import IngestError, one_line
+from .errors import IngestError
 
 SDSS_BANDS = "ugriz"
 

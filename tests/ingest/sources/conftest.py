@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from ingest import fetch
 from ingest.sources import RemoteSource, SourceConfig
+from sharding import fetch
 
 CONTENT = hashlib.shake_128(b"a frame").digest(300_000)  # more than a socket's buffers take at once
 

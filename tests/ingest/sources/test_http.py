@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from ingest import fetch
 from ingest.errors import IngestError
 from ingest.framefile import Field, FrameFile
 from ingest.sources import FetchError, RemoteSource
+from sharding import fetch
 
 FIELD = Field(run=94, camcol=1, field=12, rerun="301")
 NAME = "frame-r-000094-1-0012"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from .errors import one_line
+
 _PASSING_STATUS = (408, 429)  # and everything from 500
 _PASSING = frozenset(
     (
@@ -50,7 +52,7 @@ def judge(err: Exception) -> Fault | None:
         return Fault(_status_text(status, code), passes, wait_s=_retry_after_s(chain))
     if "NoCredentialsError" in names:
         return Fault("no credentials (set AWS_PROFILE or AWS_ACCESS_KEY_ID, or FSSPEC_S3_ANON=true)", passes=False)
-    text = next((one_line(each) for each in chain if str(each).strip()), type(err).__name__)
+    text = next((said(each) for each in chain if str(each).strip()), type(err).__name__)
     if names & _PASSING and not names & _CERTIFICATE:
         return Fault(text, passes=True)
     known = isinstance(err, OSError) or any(type(each).__module__.split(".")[0] in _LIBRARIES for each in chain)
@@ -89,9 +91,9 @@ def _retry_after_s(chain: list[BaseException]) -> float:
     return 0.0
 
 
-def one_line(err: BaseException) -> str:
+def said(err: BaseException) -> str:
     """An exception's text, fit for an error of one line."""
-    return without_password(" ".join(str(err).split()))[:300]
+    return without_password(one_line(err, most=300))
 
 
 def without_password(text: str) -> str:
