@@ -17,7 +17,7 @@ def summary(folder: Path) -> str:
     slots = f" of {m.slots_per_shard} slots" if m.slots_per_shard else ""
     lines = [
         f"{folder}: {m.survey}, {m.counts['samples']} samples, {m.counts['rejects']} rejects",
-        f"  images      {shape} ({', '.join(m.bands)}), {m.dtype}, {m.flux_unit} per pixel",
+        f"  images      {shape} ({', '.join(m.bands)}), {m.encoding.name}, {m.flux_unit} per pixel",
         f"  pixel       {m.pixel_scale_arcsec} arcsec",
         f"  projection  {m.projection}",
         f"  pixels by   {m.registration}",
@@ -31,11 +31,31 @@ def summary(folder: Path) -> str:
         *(f"{_INDENT}- {_pairs(label)}" for label in m.labels),
         "  noise       medians over the samples [nanomaggy per pixel]",
         *(f"{_INDENT}{band}: {_pairs(noise)}" for band, noise in m.noise.items()),
+        *_loss(m),
         *_distributions(m),
         f"  made by     {m.made_by}",
         f"  digest      {m.digest}",
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _loss(manifest: Manifest) -> Iterator[str]:
+    """What the pixels' encoding, or an earlier one, lost: nothing where they are as they were measured."""
+    encoding, loss = manifest.encoding, manifest.encoding.loss
+    if encoding.step:
+        steps = ", ".join(f"{band} {step:.4g}" for band, step in encoding.step.items())
+        yield f"  steps       at least, {encoding.fraction:g} of the noise [nanomaggy per pixel]: {steps}"
+    if loss:
+        yield (
+            f"  lost        by {loss['encoding']}, over {loss['samples']} samples: error of the flux within "
+            f"{loss['radius_pixels']} pixels in units of its noise; of bright samples, of magnitudes and colours [mag]"
+        )
+        for name, values in (*loss["bands"].items(), *loss["colours"].items()):
+            yield f"{_INDENT}{name}: {', '.join(f'{key} {_short(value)}' for key, value in values.items())}"
+
+
+def _short(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _distributions(manifest: Manifest) -> Iterator[str]:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from .atomic import atomic_file
+from .encoding import Encoding
 from .errors import DatasetError
 from .records import Records, TarRecords, ZarrRecords, shard_number
 
 FORMAT = "skymill-dataset"
-VERSION = 2
+VERSION = 3
+_READABLE = (2, VERSION)  # version 2 had no encodings: its pixels are float32
 PERCENTILES = (1, 16, 50, 84, 99)  # of `Manifest.distributions`
 MANIFEST = "dataset.json"
 SAMPLES = "samples.parquet"
@@ -75,7 +77,7 @@ class Manifest:
     columns: dict[str, str] = field(default_factory=dict)  # what measured columns of `samples.parquet` mean
     container: str = "webdataset"
     slots_per_shard: int = 0  # Zarr: places of each shard, with or without a sample
-    dtype: str = "<f4"
+    encoding: Encoding = field(default_factory=Encoding)  # how pixels are stored, and what that loses
     flux_unit: str = "nanomaggy"
     projection: str = "gnomonic, object at pixel 53 53 of 107, north up, east left, Lanczos-3, flux conserved"
     format: str = FORMAT
@@ -85,52 +87,66 @@ class Manifest:
     def records(self, shard: ShardEntry) -> Records:
         """Where the records of one shard lie."""
         if self.container == ZarrRecords.container:
-            return ZarrRecords(self.image_shape, self.slots_per_shard)
-        return TarRecords(self.image_shape, shard.json_bytes)
+            return ZarrRecords(self.image_shape, self.slots_per_shard, self.encoding.dtype)
+        return TarRecords(self.image_shape, shard.json_bytes, self.encoding.dtype)
 
     def write(self, folder: Path, scratch: Path | None = None) -> None:
         """Publish the manifest: the last act of making a dataset. ``scratch`` is that of `atomic_file`.
 
         DatasetError, and no file, where `read` would refuse it.
         """
-        content = asdict(self)
+        content = asdict(self) | {"dtype": self.encoding.dtype.str}
         content["digest"] = self.digest_of(content)
-        text = json.dumps(content, indent=1) + "\n"
-        self.check(json.loads(text))
+        text = _render(content)
+        self.parse(text, str(folder / MANIFEST))
         with atomic_file(folder / MANIFEST, scratch) as file:
-            file.write(text.encode())
+            file.write(text)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read and check `dataset.json`; raises DatasetError in one line."""
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_bytes())
+            content = path.read_bytes()
         except OSError as err:
             raise DatasetError(f"{path}: cannot be read ({err.strerror}); is {folder} a finished dataset?") from err
-        except (ValueError, RecursionError) as err:
-            raise DatasetError(f"{path}: not JSON ({err}); the file is damaged, ingest again") from err
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> Self:
+        """Make a manifest of the bytes of `dataset.json`; DatasetError in one line where they may not be trusted.
+
+        ``where`` they come from is for the message. The bytes must be those that `write` makes, blanks included.
+        """
         try:
+            content = json.loads(text)
+            _check_text(content, text)
             return cls.check(content)
-        except (KeyError, TypeError, AttributeError) as err:
-            raise DatasetError(f"{path}: not a manifest of version {VERSION} ({err}); ingest again") from err
         except DatasetError as err:
-            raise DatasetError(f"{path}: {err}") from None
+            raise DatasetError(f"{where}: {err}") from None
+        except (KeyError, TypeError, AttributeError) as err:
+            raise DatasetError(f"{where}: not a manifest of version {VERSION} ({err}); ingest again") from err
+        except (ValueError, RecursionError) as err:
+            raise DatasetError(f"{where}: not JSON ({err}); the file is damaged, ingest again") from err
 
     @classmethod
     def check(cls, content: dict[str, Any]) -> Self:
         """Make a manifest of the content of `dataset.json`; DatasetError where it may not be trusted."""
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
+        if content["format"] != FORMAT or content["version"] not in _READABLE:
             found = f"{content['format']} {content['version']}"
             raise DatasetError(f"expected {FORMAT} {VERSION}, got {found}; use the Skymill that made it")
         if content["digest"] != cls.digest_of(content):
             raise DatasetError("its digest differs from its content; it was damaged or edited, ingest again")
         _check_names(content)
+        dtype = content.pop("dtype")
+        content["encoding"] = Encoding.check(content.get("encoding", asdict(Encoding())), content["bands"])
         content["shards"] = tuple(ShardEntry(**entry) for entry in content["shards"])
         content["files"] = tuple(FileEntry(**entry) for entry in content["files"])
         content["bands"] = tuple(content["bands"])
         content["image_shape"] = tuple(content["image_shape"])
-        manifest = cls(**content)
+        manifest = cls(**content | {"version": VERSION})
+        if dtype != manifest.encoding.dtype.str:
+            raise DatasetError(f"dtype {dtype!r} does not fit the encoding {manifest.encoding.name}; ingest again")
         manifest._check_places()
         return manifest
 
@@ -151,6 +167,16 @@ class Manifest:
         """SHA-256 of the canonical form: keys sorted, no blanks, without the digest itself."""
         body = {name: value for name, value in content.items() if name != "digest"}
         return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _render(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _check_text(content: dict[str, Any], text: bytes) -> None:
+    """A bit may flip where it leaves the content alone, as in a blank: that is damage too."""
+    if _render(content) != text:
+        raise DatasetError("its text is not as it was written; it was damaged or edited, ingest again")
 
 
 def _check_names(content: dict[str, Any]) -> None:

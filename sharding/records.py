@@ -10,13 +10,13 @@ import struct
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-PIXEL_DTYPE = np.dtype("<f4")
+PIXEL_DTYPE = np.dtype("<f4")  # of pixels as measured; see `encoding` for the others
 
 _BLOCK = 512
 _NO_CHUNK = 2**64 - 1  # what the index of a Zarr shard says, twice, of an inner chunk that was not written
@@ -32,7 +32,7 @@ class Records(Protocol):
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of one image's pixels: little-endian float32, C order."""
+        """Bytes of one image's pixels: little-endian, C order."""
 
     @property
     def pixel_offset(self) -> int:
@@ -70,11 +70,12 @@ class TarRecords:
 
     image_shape: ImageShape
     json_bytes: int  # length of the JSON member, blanks included; see `json_length`
+    dtype: np.dtype[Any] = PIXEL_DTYPE  # of the stored pixels
 
     @property
     def pixel_bytes(self) -> int:
         """See `Records`."""
-        return _pixel_bytes(self.image_shape)
+        return _pixel_bytes(self.image_shape, self.dtype)
 
     @property
     def pixel_offset(self) -> int:
@@ -95,7 +96,7 @@ class TarRecords:
     @property
     def _npy_header(self) -> bytes:
         header = io.BytesIO()
-        description = {"descr": PIXEL_DTYPE.str, "fortran_order": False, "shape": self.image_shape}
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": self.image_shape}
         np.lib.format.write_array_header_1_0(header, description)
         return header.getvalue()
 
@@ -142,11 +143,12 @@ class ZarrRecords:
 
     image_shape: ImageShape
     slots: int  # places of the shard, whether or not they hold a sample
+    dtype: np.dtype[Any] = PIXEL_DTYPE  # of the stored pixels
 
     @property
     def pixel_bytes(self) -> int:
         """See `Records`."""
-        return _pixel_bytes(self.image_shape)
+        return _pixel_bytes(self.image_shape, self.dtype)
 
     @property
     def pixel_offset(self) -> int:
@@ -205,7 +207,7 @@ def json_length(labels: Sequence[bytes]) -> int:
 
 
 def pixel_checksum(pixels: bytes | npt.NDArray[np.generic]) -> int:
-    """CRC32C of one image's little-endian float32 bytes; an array must be contiguous."""
+    """CRC32C of one image's stored bytes; an array must be contiguous."""
     return int(google_crc32c.value(pixels))
 
 
@@ -218,8 +220,8 @@ def _crc32c_word(content: bytes) -> bytes:
     return struct.pack("<I", pixel_checksum(content))
 
 
-def _pixel_bytes(shape: ImageShape) -> int:
-    return shape[0] * shape[1] * shape[2] * PIXEL_DTYPE.itemsize
+def _pixel_bytes(shape: ImageShape, dtype: np.dtype[Any]) -> int:
+    return shape[0] * shape[1] * shape[2] * dtype.itemsize
 
 
 def _check_pixels(records: Records, key: str, pixels: bytes) -> None:

@@ -18,6 +18,11 @@ from .records import with_crc32c
 Metadata = dict[str, Any]
 
 _CRC32C: Metadata = {"name": "crc32c"}
+_DECODING = (
+    "flux [nanomaggy / pixel] = (value - u + 0.5) * step, with the sample's own step_{band} of samples.parquet and the "
+    "dither u = (mix(key + p * 0x9E3779B9) >> 8) / 2**24; p: pixel's flat number in (band, y, x); "
+    "key = mix(mix(objid mod 2**32) + (objid >> 32)); mix: MurmurHash3's fmix32; unsigned 32-bit arithmetic"
+)
 _LITTLE_ENDIAN: Metadata = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
@@ -79,14 +84,16 @@ def _images(manifest: Manifest, slots: int) -> Metadata:
             "index_location": "end",
         },
     }
+    flux = {"units": f"{manifest.flux_unit} / pixel", "long_name": "flux"}
+    is_int16 = manifest.encoding.name == "int16"
     return _array(
         ("slot", "band", "y", "x"),
         shape=(slots, *manifest.image_shape),
         chunk=(manifest.slots_per_shard, *manifest.image_shape),
-        data_type="float32",
-        fill_value="NaN",
+        data_type=manifest.encoding.name,
+        fill_value=0 if is_int16 else "NaN",
         codecs=[sharding],
-        attributes={"units": f"{manifest.flux_unit} / pixel", "long_name": "flux"},
+        attributes={"long_name": "flux, encoded", "decoding": _DECODING} if is_int16 else flux,
     )
 
 
@@ -108,7 +115,7 @@ def _array(
     shape: tuple[int, ...],
     chunk: tuple[int, ...],
     data_type: str,
-    fill_value: str | bool,
+    fill_value: str | int,
     codecs: list[Metadata],
     attributes: dict[str, str],
 ) -> Metadata:
