@@ -1,6 +1,7 @@
 """Open a dataset and take images and labels from it by index."""
 
-import hashlib
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -9,39 +10,57 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from . import splits
+from .encoding import decode, step_columns
 from .errors import DatasetError
-from .manifest import MANIFEST, SAMPLES, FileEntry, Manifest
-from .mapping import map_file
-from .records import PIXEL_DTYPE, ZarrRecords, file_bytes, pixel_checksum, shard_number
-from .tables import find_column, read_parquet, to_numpy
+from .identity import galaxy_identity
+from .manifest import SAMPLES, Manifest
+from .mapping import Bytes
+from .samples import Layout, Samples, check_samples, open_samples
+from .storage import Storage, open_storage
+from .tables import to_numpy
 
 Indices = npt.NDArray[np.int64]
 Images = npt.NDArray[np.float32]
 
 
 class Dataset:
-    """A finished dataset on disk; samples are numbered 0 to len - 1 in the order of `samples.parquet`."""
+    """A finished dataset; samples are numbered 0 to len - 1 in the order of `samples.parquet`.
 
-    def __init__(self, path: Path, manifest: Manifest, samples: pa.Table) -> None:
-        self.path = path
+    It may be read by several threads at once. A copy in another process (pickle) is opened there anew.
+    """
+
+    def __init__(self, location: Path | str, manifest: Manifest, samples: Samples, storage: Storage) -> None:
+        self.location = location  # a folder, or a URL
         self.manifest = manifest
-        self.samples = samples
-        self._shard = np.asarray(samples["shard"].to_numpy())
-        self._offset = np.asarray(samples["offset"].to_numpy())
-        self._crc32c = np.asarray(samples["crc32c"].to_numpy())
-        self._files = [map_file(path / s.name, file_bytes(manifest.records(s), s.samples)) for s in manifest.shards]
+        self.storage = storage
+        self._table = samples
+        self._layout = Layout(manifest)
+        self._crc32c = check_samples(samples, manifest, f"{location}/{SAMPLES}")
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
-        """Read the manifest and the table of samples, map the shards; DatasetError on any fault."""
-        path = Path(path)
+    def open(cls, location: Path | str) -> Self:
+        """Open the dataset in a folder, or at a URL: read the manifest, check the table. DatasetError on any fault."""
+        if "://" in str(location):
+            from .remote import open_remote
+
+            return cls(*open_remote(str(location)))
+        path = Path(location)
         manifest = Manifest.read(path)
-        table = read_table(path, next(entry for entry in manifest.files if entry.name == SAMPLES))
-        check_samples(table, manifest, path / SAMPLES)
-        return cls(path, manifest, table)
+        samples = open_samples(path, manifest)
+        return cls(path, manifest, samples, open_storage(path, manifest))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).open, (self.location,)
 
     def __len__(self) -> int:
-        return int(self.samples.num_rows)
+        return self._layout.samples
+
+    @property
+    def path(self) -> Path:
+        """The folder; DatasetError for a dataset at a URL."""
+        if isinstance(self.location, Path):
+            return self.location
+        raise DatasetError(f"{self.location}: expected a dataset in a folder, got a URL; copy it first")
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -52,6 +71,16 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image: band, y, x."""
         return self.manifest.image_shape
+
+    @property
+    def stored_dtype(self) -> np.dtype[np.generic]:
+        """Type of the pixels on disk, see `encoding`."""
+        return self.manifest.encoding.dtype
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one stored image."""
+        return int(np.prod(self.image_shape)) * self.stored_dtype.itemsize
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -68,16 +97,18 @@ class Dataset:
         """Per band, the stamps' median absolute deviation [nanomaggy / pixel], median over the dataset: (band,)."""
         return np.array([self.manifest.noise[band]["mad"] for band in self.bands])
 
+    @cached_property
+    def samples(self) -> pa.Table:
+        """The whole of `samples.parquet`, kept once it was asked for. `column` takes less memory."""
+        return self._table.read()
+
     def has(self, name: str) -> bool:
         """Whether `samples.parquet` has this column, whatever the case and underscores of its name."""
-        return find_column(self.samples, name) is not None
+        return self._table.find(name) is not None
 
     def column(self, name: str) -> npt.NDArray[np.generic]:
         """One label of every sample: (sample,). Missing numbers are NaN."""
-        found = find_column(self.samples, name)
-        if found is None:
-            raise DatasetError(f"{self.path}: no column {name}; it has {', '.join(self.samples.column_names)}")
-        return to_numpy(self.samples[found], found)
+        return to_numpy(self._column(name), name)
 
     def per_band(self, prefix: str) -> npt.NDArray[np.float64]:
         """The columns ``{prefix}_{band}`` side by side: (sample, band)."""
@@ -88,74 +119,122 @@ class Dataset:
         return splits.members(self.identity(), name, seed)
 
     def identity(self) -> Indices:
-        """What makes two samples the same galaxy: thing_id where it is known (positive), else objid."""
-        objid = self.column("objid").astype(np.int64)
-        name = find_column(self.samples, "thing_id")
-        if name is None:
-            return objid
-        thing = np.asarray(self.samples[name].cast(pa.int64()).fill_null(-1).to_numpy())
-        return np.where(thing > 0, thing, objid)
+        """What makes samples the same galaxy, see `galaxy_identity`: (sample,)."""
+        return self._identity
+
+    @cached_property  # each split asks for it, and without thing_ids the sky is searched
+    def _identity(self) -> Indices:
+        position = [np.asarray(self.column(name), np.float64) if self.has(name) else None for name in ("ra", "dec")]
+        objid = self._known("objid")
+        if objid is None:
+            raise DatasetError(f"{self.location}: column objid: expected whole numbers; ingest again")
+        return galaxy_identity(objid, self._known("thing_id"), self._known("specobjid"), *position)
 
     def images(self, indices: npt.ArrayLike) -> Images:
         """Images by index: float32 (n, band, y, x), nanomaggies per pixel; each one's checksum is verified."""
         wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
-            raise IndexError(f"{self.path}: indices must lie in [0, {len(self)})")
-        out = np.empty((len(wanted), *self.image_shape), dtype=PIXEL_DTYPE)
-        size = int(np.prod(self.image_shape)) * PIXEL_DTYPE.itemsize
-        for pixels, index in zip(out.view(np.uint8).reshape(len(wanted), size), wanted, strict=True):
-            begin = self._offset[index]
-            pixels[:] = self._files[self._shard[index]][begin : begin + size]
-            if pixel_checksum(pixels) != self._crc32c[index]:
-                raise DatasetError(
-                    f"{self.describe(int(index))}: its pixels differ from their checksum; verify, then ingest again"
-                )
-        return out
+        stored = np.empty((len(wanted), self.pixel_bytes), dtype=np.uint8)
+        self.read_into(wanted, stored)
+        images = stored.view(self.stored_dtype).reshape(len(wanted), *self.image_shape)
+        objid, step = self.dither(wanted) or (wanted, None)
+        return decode(images, objid, step)
+
+    def read_into(self, indices: Indices, out: Bytes, *, check: bool = True) -> None:
+        """Fill row i of ``out`` (n, `pixel_bytes`) with the stored pixels of sample ``indices[i]``.
+
+        Holds the interpreter lock for no more than moments. DatasetError names the sample whose pixels differ from
+        their checksum, or says what cannot be read. ``check`` leaves checksums out, to measure what they cost.
+        """
+        if out.shape != (len(indices), self.pixel_bytes) or out.dtype != np.uint8 or not out.flags.carray:
+            raise ValueError(  # compiled code is about to write there
+                f"out: expected contiguous bytes of shape {(len(indices), self.pixel_bytes)}, got {out.dtype} of shape "
+                f"{out.shape} with strides {out.strides}"
+            )
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise IndexError(f"{self.location}: indices must lie in [0, {len(self)})")
+        if not len(indices):
+            return
+        shard, _, offset = self._layout.places(indices)
+        if not check:
+            self.storage.read(shard, offset, out, None)
+            return
+        found = np.empty(len(indices), dtype=np.uint32)
+        self.storage.read(shard, offset, out, found)
+        for row in np.flatnonzero(found != self._crc32c[indices]).tolist():
+            self._read_elsewhere(indices[row : row + 1], out[row : row + 1])
+
+    def _read_elsewhere(self, index: Indices, out: Bytes) -> None:
+        """Read one damaged record again where the storage knows another place of its shard."""
+        shard, _, offset = self._layout.places(index)
+        found = np.empty(1, dtype=np.uint32)
+        if self.storage.distrust(int(shard[0])):
+            self.storage.read(shard, offset, out, found)
+            if found[0] == self._crc32c[index[0]]:
+                return
+        raise DatasetError(
+            f"{self.describe(int(index[0]))}: its pixels differ from their checksum; verify, then ingest again"
+        )
+
+    def stage(
+        self, folder: Path, limit_bytes: int, told: Callable[[int, int], None] = lambda staged, total: None
+    ) -> None:
+        """From now on read from copies of the shards in a folder of this node, which are made in the background.
+
+        The first shards, as many as fit into ``limit_bytes``. ``told`` hears about once a second, from another thread,
+        how many bytes are staged and how many will be. Call it once, before the dataset is read; `close` ends it.
+        """
+        from .staging import StagedStorage
+
+        self.storage = StagedStorage(self.storage, self.manifest, folder, limit_bytes, told)
+
+    def dither(self, indices: Indices) -> tuple[Indices, Images] | None:
+        """What `decode` needs of int16 pixels, of samples by index: objid (n,) and step (n, band); None for others."""
+        if self._dither is None:
+            return None
+        objid, step = self._dither
+        return objid[indices], step[indices]
+
+    @cached_property
+    def _dither(self) -> tuple[Indices, Images] | None:
+        if self.manifest.encoding.name != "int16":
+            return None
+        objid, step = np.empty(len(self), np.int64), np.empty((len(self), len(self.bands)), np.float32)
+        names, begin = step_columns(self.bands), 0
+        for batch in self._table.batches(["objid", *names]):  # whole columns of doubles would fill gigabytes
+            here = slice(begin, begin + batch.num_rows)
+            objid[here] = batch["objid"]
+            step[here] = np.stack([batch[name] for name in names], axis=1)
+            begin += batch.num_rows
+        return objid, step
 
     def describe(self, index: int) -> str:
         """Where a sample lies, for messages."""
-        objid, shard, row = (self.samples[name][index].as_py() for name in ("objid", "shard", "row"))
-        return f"{self.path / self.manifest.shards[shard].name}: sample {objid} (row {row})"
+        shard, _, _ = self._layout.places(np.array([index]))
+        objid, row = (self._table.read([name])[name][index].as_py() for name in ("objid", "row"))
+        return f"{self.location}/{self.manifest.shards[int(shard[0])].name}: sample {objid} (row {row})"
 
+    def close(self) -> None:
+        """Give back mappings, files and connections; also at the end of a ``with`` block."""
+        self.storage.close()
 
-def read_table(folder: Path, entry: FileEntry) -> pa.Table:
-    """Read a Parquet file of a dataset whose bytes are those that were written, or say in one line why not."""
-    path = folder / entry.name
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise DatasetError(f"{path}: its bytes differ from the digest in {MANIFEST}; ingest again")
-        return read_parquet(pa.BufferReader(content))
-    except (OSError, pa.ArrowException) as err:
-        reason = str(err).splitlines()[0]
-        raise DatasetError(f"{path}: cannot be read ({reason}); the dataset is damaged, ingest again") from err
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
-def check_samples(table: pa.Table, manifest: Manifest, path: Path) -> None:
-    """Check that the table of samples speaks of exactly the records that the manifest's shards hold."""
-    missing = [name for name in ("objid", "shard", "row", "offset", "crc32c") if name not in table.column_names]
-    if missing:
-        raise DatasetError(f"{path}: column {missing[0]} is missing; the dataset is damaged, ingest again")
-    samples = [entry.samples for entry in manifest.shards]
-    place = np.concatenate([np.arange(count) for count in samples] or [np.empty(0, np.int64)])  # in the shard's file
-    shard, row, offset = (np.asarray(table[name].to_numpy()) for name in ("shard", "row", "offset"))
-    rows_fit = _slots_fit(row, shard, manifest) if manifest.container == ZarrRecords.container else _equal(row, place)
-    if not (_equal(shard, np.repeat(np.arange(len(samples)), samples)) and rows_fit):
-        raise DatasetError(f"{path}: shard and row do not count the records of dataset.json; ingest again")
-    layouts = [manifest.records(entry) for entry in manifest.shards]
-    record = np.array([layout.record_bytes for layout in layouts], dtype=np.int64)
-    first = np.array([layout.pixel_offset for layout in layouts], dtype=np.int64)
-    if not _equal(offset, first[shard] + place * record[shard]):
-        raise DatasetError(f"{path}: byte offsets do not fit the shards of dataset.json; ingest again")
+    def _column(self, name: str) -> pa.ChunkedArray:
+        found = self._table.find(name)
+        if found is None:
+            raise DatasetError(f"{self.location}: no column {name}; it has {', '.join(self._table.column_names)}")
+        return self._table.read([found])[found]
 
-
-def _slots_fit(row: Indices, shard: Indices, manifest: Manifest) -> bool:
-    """Whether every row is a slot of its shard, and each is after the one before."""
-    number = np.array([shard_number(entry.name) for entry in manifest.shards], dtype=np.int64)
-    if len(shard) and not (shard.min() >= 0 and shard.max() < len(number)):
-        return False
-    return bool(_equal(row // manifest.slots_per_shard, number[shard]) and (np.diff(row) > 0).all())
-
-
-def _equal(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> bool:
-    return bool(np.array_equal(left, right))
+    def _known(self, name: str) -> Indices | None:
+        """A column of identifiers, 0 where there is none; None where it is missing or rounded to floats."""
+        if not self.has(name):
+            return None
+        column = self._column(name)
+        if not pa.types.is_integer(column.type):
+            return None
+        values = np.asarray(column.fill_null(0).to_numpy())
+        return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)

@@ -27,7 +27,8 @@ _FAILED = ctypes.c_void_p(-1).value
 def map_file(path: Path, expected_bytes: int) -> Bytes:
     """The bytes of a file, read only: (byte,). DatasetError where it is missing or of another size.
 
-    The size is checked first: reading past the end of a mapped file kills the process without an exception.
+    The size is checked first: reading past the end of a mapped file kills the process without an exception. One page
+    behind the end is mapped too, which can never be in memory: see `gather.tells_residence`.
     """
     try:
         with path.open("rb") as file:
@@ -42,13 +43,14 @@ def map_file(path: Path, expected_bytes: int) -> Bytes:
 
 
 def _map(descriptor: int, size: int) -> Bytes:
-    address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    mapped = size + mmap.PAGESIZE
+    address = _LIBC.mmap(None, mapped, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
     if address == _FAILED:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     memory = (ctypes.c_ubyte * size).from_address(address)
     # The array keeps ``memory`` alive. Not at exit: a thread may still be reading, and the system unmaps all anyway.
-    weakref.finalize(memory, _LIBC.munmap, address, size).atexit = False
+    weakref.finalize(memory, _LIBC.munmap, address, mapped).atexit = False
     array = np.frombuffer(memoryview(memory), np.uint8)
     array.flags.writeable = False
     return array

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from sharding import Dataset, DatasetError, verify
+from sharding import Dataset, DatasetError
 from sharding.__main__ import main
-from sharding.dataset import check_samples
 from sharding.manifest import Manifest
 from sharding.records import Records, TarRecords, ZarrRecords, file_bytes
+from sharding.samples import Samples, check_samples
 
 MakeDataset = Callable[[Path, str], Path]
 Flip = Callable[[Path, int, int], None]
@@ -38,11 +40,6 @@ class Contract:
     def records(self) -> Records:
         """The container's layout of records, as if alone."""
         raise NotImplementedError
-
-    def test_a_whole_dataset_verifies(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert list(verify(path)) == []
-        assert main(["verify", str(path)]) == 0
-        assert "9 samples" in capsys.readouterr().out
 
     def test_images_come_back_in_the_order_asked_for(self, path: Path) -> None:
         dataset = Dataset.open(path)
@@ -93,29 +90,6 @@ class Contract:
             flip_bit(file, offset + byte, bit)
         assert main(["verify", str(path)]) == 0
 
-    def test_two_damaged_images_of_a_shard_are_both_named_and_the_others_are_not(
-        self, path: Path, flip_bit: Flip
-    ) -> None:
-        dataset = Dataset.open(path)
-        shard = path / dataset.manifest.shards[0].name
-        for index in (1, 3):
-            flip_bit(shard, dataset.samples["offset"][index].as_py() + 7, 0)
-        named = [f"sample {1237645876861337000 + n} (row {dataset.column('row')[n]})" for n in (1, 3)]
-        assert list(verify(path)) == [
-            f"{shard}: {name}: pixels differ from what was written; ingest again" for name in named
-        ]
-        assert len(Dataset.open(path).images([0, 2, 4])) == 3
-
-    def test_a_flipped_bit_anywhere_is_caught(self, path: Path, flip_bit: Flip) -> None:
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        rng = random.Random(5)
-        for file in files:
-            for byte in {0, file.stat().st_size - 1, *(rng.randrange(file.stat().st_size) for _ in range(25))}:
-                bit = rng.randrange(8)
-                flip_bit(file, byte, bit)
-                assert list(verify(path)), f"{file.name}: byte {byte} bit {bit}"
-                flip_bit(file, byte, bit)
-
     def test_a_changed_table_of_samples_is_never_read(self, path: Path, flip_bit: Flip) -> None:
         table = path / "samples.parquet"
         for byte in range(4, table.stat().st_size, 97):
@@ -124,23 +98,16 @@ class Contract:
                 Dataset.open(path)
             flip_bit(table, byte, 3)
 
-    def test_damage_at_the_end_of_a_shard_is_named(self, path: Path, flip_bit: Flip) -> None:
-        file = path / self.records().shard_name(2)
-        flip_bit(file, file.stat().st_size - 9, 5)
-        assert [fault for fault in verify(path) if "the end of the file differs" in fault] == list(verify(path)) != []
-
     @pytest.mark.parametrize("cut", [1, 4, 500, "empty"])
-    def test_a_truncated_shard_is_caught(self, path: Path, cut: int | str) -> None:
+    def test_a_truncated_shard_is_refused(self, path: Path, cut: int | str) -> None:
         file = path / self.records().shard_name(0)
         content = file.read_bytes()
         file.write_bytes(b"" if isinstance(cut, str) else content[:-cut])
-        (fault,) = verify(path)
-        assert f"{file}: expected {len(content)} bytes, got {file.stat().st_size}" in fault
         with pytest.raises(DatasetError, match=f"expected {len(content)} bytes, got {file.stat().st_size}"):
             Dataset.open(path)
 
-    @pytest.mark.parametrize("fault", ["missing", "swapped", "stray", "edited"])
-    def test_other_faults_are_caught(self, path: Path, fault: str) -> None:
+    @pytest.mark.parametrize("fault", ["missing", "swapped", "edited"])
+    def test_other_faults_are_refused(self, path: Path, fault: str) -> None:
         first, second = (path / self.records().shard_name(number) for number in (0, 2))
         if fault == "missing":
             second.unlink()
@@ -148,18 +115,12 @@ class Contract:
             content = first.read_bytes()
             shutil.copyfile(second, first)
             second.write_bytes(content)
-        elif fault == "stray":
-            stray = path / self.records().shard_name(1)
-            stray.parent.mkdir(parents=True, exist_ok=True)
-            stray.write_bytes(b"")
         else:
             manifest = json.loads((path / "dataset.json").read_text())
             manifest["counts"]["samples"] = 8
-            (path / "dataset.json").write_text(json.dumps(manifest))
-        assert list(verify(path))
-        if fault != "stray":
-            with pytest.raises(DatasetError):
-                Dataset.open(path)
+            (path / "dataset.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        with pytest.raises(DatasetError):
+            Dataset.open(path)
 
     @pytest.mark.parametrize(
         "name", ["../../secret.tar", "/secret", "shards/../00000.tar", "images.zarr/images/c/../0/0/0"]
@@ -192,13 +153,19 @@ class Contract:
 
     def test_a_dataset_of_another_version_is_refused(self, path: Path) -> None:
         content = json.loads((path / "dataset.json").read_text()) | {"version": 1}
-        with pytest.raises(DatasetError, match="expected skymill-dataset 2, got skymill-dataset 1; use the Skymill"):
+        with pytest.raises(DatasetError, match="expected skymill-dataset 3, got skymill-dataset 1; use the Skymill"):
             Manifest.check(content)
 
-    def test_inputs_that_the_table_does_not_hold_are_named(self, path: Path) -> None:
-        replace(Manifest.read(path), inputs={"frames": 3, "bytes": 3000}).write(path)
-        (fault,) = verify(path)
-        assert "inputs are {'frames': 3, 'bytes': 3000}, inputs.parquet holds {'frames': 2, 'bytes': 3000}" in fault
+    def test_a_dataset_of_version_2_is_read_as_float32(self, path: Path) -> None:
+        """Version 2 was written before there were encodings; its pixels need not be made anew."""
+        expected = Dataset.open(path).images(range(9))
+        content = json.loads((path / "dataset.json").read_text()) | {"version": 2}
+        del content["encoding"]
+        content["digest"] = Manifest.digest_of(content)
+        (path / "dataset.json").write_text(json.dumps(content, indent=1) + "\n")
+        dataset = Dataset.open(path)
+        assert dataset.digest == content["digest"]
+        np.testing.assert_array_equal(dataset.images(range(9)), expected)
 
     def test_a_table_of_samples_that_tells_of_other_records_is_refused(self, path: Path) -> None:
         dataset = Dataset.open(path)
@@ -208,7 +175,15 @@ class Contract:
             values[1] += change  # its neighbours in the shard are at places 0 and 2
             table = dataset.samples.set_column(column, name, [values])
             with pytest.raises(DatasetError, match="ingest again"):
-                check_samples(table, dataset.manifest, path)
+                check_samples(in_memory(table), dataset.manifest, "samples.parquet")
+
+    @pytest.mark.parametrize("wrong", [[None, *range(8)], [0.5] * 9, ["0"] * 9])
+    @pytest.mark.parametrize("name", ["shard", "row", "offset", "crc32c"])
+    def test_places_that_are_no_numbers_are_refused(self, path: Path, name: str, wrong: list[object]) -> None:
+        dataset = Dataset.open(path)
+        table = dataset.samples.set_column(dataset.samples.column_names.index(name), name, [wrong])
+        with pytest.raises(DatasetError, match="must be whole numbers, none missing; ingest again"):
+            check_samples(in_memory(table), dataset.manifest, "samples.parquet")
 
     def test_pixels_of_another_size_are_refused(self) -> None:
         with pytest.raises(ValueError, match="sample 7: its pixels have 8 bytes, those of the shard 972"):
@@ -251,15 +226,6 @@ class TestTar(Contract):
         images = [np.frombuffer(content[header:], "<f4").reshape(3, 9, 9) for _, content in members[::2]]
         np.testing.assert_array_equal(images, dataset.images(range(5, 9)))
 
-    def test_a_flipped_bit_of_an_image_s_headers_or_padding_is_named(self, path: Path, flip_bit: Flip) -> None:
-        records = self.records()
-        before, behind = records.frame("1237645876861337001", bytes(records.pixel_bytes))
-        end = len(before) + records.pixel_bytes + len(behind)
-        for byte in (0, 150, 511, 512, 600, end - 1):
-            flip_bit(path / "shards/00000.tar", records.record_bytes + byte, 2)
-            assert "sample 1237645876861337001 (row 1): its headers or padding differ" in next(verify(path))
-            flip_bit(path / "shards/00000.tar", records.record_bytes + byte, 2)
-
     @pytest.mark.parametrize("key", ["a.b", "a/b", ""])
     def test_a_key_that_readers_split_is_refused(self, key: str) -> None:
         with pytest.raises(ValueError, match="digits, letters"):
@@ -281,45 +247,19 @@ class TestZarr(Contract):
     def test_row_is_the_slot(self, path: Path) -> None:
         assert Dataset.open(path).column("row").tolist() == [0, 1, 2, 4, 5, 12, 14, 15, 16]
 
-    def test_a_flipped_bit_of_an_inner_chunk_s_checksum_is_named(self, path: Path, flip_bit: Flip) -> None:
-        records = self.records()
-        flip_bit(path / records.shard_name(0), 2 * records.record_bytes - 1, 2)
-        assert "sample 1237645876861337001 (row 1): its headers or padding differ" in next(verify(path))
-
     @pytest.mark.parametrize("slots", [[0, 0], [6], [-1]])
     def test_slots_outside_a_shard_or_used_twice_are_refused(self, slots: list[int]) -> None:
         with pytest.raises(ValueError, match=r"distinct and lie in \[0, 6\)"):
             self.records().trailer(slots)
-
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "images.zarr/zarr.json",
-            "images.zarr/images/zarr.json",
-            "images.zarr/valid/zarr.json",
-            "images.zarr/valid/c/0",
-        ],
-    )
-    def test_metadata_that_do_not_fit_the_table_are_named(self, path: Path, name: str) -> None:
-        """Even where the manifest vouches for them: other readers would see another dataset than ours."""
-        file = path / name
-        content = bytearray(file.read_bytes())
-        content[3] ^= 1
-        file.write_bytes(content)
-        manifest = json.loads((path / "dataset.json").read_text())
-        for entry in manifest["files"]:
-            if entry["name"] == name:
-                entry["sha256"] = hashlib.sha256(content).hexdigest()
-        (path / "dataset.json").write_text(json.dumps(manifest | {"digest": Manifest.digest_of(manifest)}))
-        assert [str(file) in fault for fault in verify(path)] == [True]
 
     def test_a_row_in_another_shard_than_its_sample_is_refused(self, path: Path) -> None:
         dataset = Dataset.open(path)
         rows = dataset.column("row").copy()
         rows[4] = 6  # still before the next one, but the first slot of shard 1
         column = dataset.samples.column_names.index("row")
+        changed = in_memory(dataset.samples.set_column(column, "row", [rows]))
         with pytest.raises(DatasetError, match="shard and row do not count the records"):
-            check_samples(dataset.samples.set_column(column, "row", [rows]), dataset.manifest, path)
+            check_samples(changed, dataset.manifest, "samples.parquet")
 
     @pytest.mark.parametrize("slots", [0, -6])
     def test_slots_per_shard_is_needed(self, path: Path, slots: int) -> None:
@@ -351,6 +291,13 @@ def test_a_dataset_holds_mappings_but_no_file_open(make_dataset: MakeDataset, tm
     assert str(path) in Path("/proc/self/maps").read_text()
     del dataset
     assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def in_memory(table: pa.Table) -> Samples:
+    """A table as if it were read from `samples.parquet`."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return Samples(sink.getvalue(), "samples.parquet")
 
 
 def _contents(folder: Path) -> dict[str, str]:
