@@ -11,11 +11,11 @@ import numpy.typing as npt
 from ingest.job import Progress, write_dataset
 from ingest.join import join_shard
 from ingest.prepare import IMAGE_SHAPE, IngestConfig, prepare
-from ingest.sample_json import sample_json
 from ingest.sources import SourceConfig, open_source
 from ingest.strip import Objects, Piece, cut_strip
 from ingest.tables import SDSS_BANDS
 from sharding.records import TarRecords, json_length
+from sharding.sample_json import sample_json
 
 from .fields import Fields
 from .memory import watched_workers

@@ -16,11 +16,11 @@ import pyarrow as pa
 from sharding import atomic_file
 from sharding.manifest import ShardEntry
 from sharding.records import Records, TarRecords, ZarrRecords, json_length, pixel_checksum
+from sharding.sample_json import sample_json
 from sharding.writer import file_entry
 
 from .hdf5_files import HdfRows, Images
 from .noise import stamp_sigma
-from .sample_json import sample_json
 
 FORMATS = ("webdataset", "zarr")
 NOT_FINITE = "a pixel is not finite"
