@@ -10,16 +10,16 @@ import numpy as np
 
 from sharding import Dataset
 from sharding.records import Records, TarRecords, file_bytes
+from sharding.sample_json import json_columns, sample_json
 
 from .join import entry_path, join_shard, read_entry
 from .plan import StripPlan
 from .pool import Pool, ray_pool
-from .prepare import IngestConfig, Prepared
+from .prepare import IngestConfig, Prepared, check_out
 from .publish import publish
-from .sample_json import json_columns, sample_json
 from .strip import Objects, Piece, cut_strip
 from .tables import SDSS_BANDS
-from .workfolder import WorkFolder, clear_published, is_published, opened
+from .workfolder import WorkFolder, opened
 
 _HEARTBEAT_S = 1.0
 
@@ -85,23 +85,34 @@ def write_dataset(
     """
     state = Progress(work.plan.fields.num_rows, len(work.catalog), rejects=len(work.plan.reject_rows))
     progress(state)
-    if is_published(config.out):
-        clear_published(config.out, work.digest)
-        return Dataset.open(config.out)
+    check_out(config.out)
     with opened(config.out, work.digest) as folder:
         if folder.is_finished:  # an earlier start was killed just before its last step
             folder.publish()
         else:
-            job = _Job(config, work, folder, state)
-            tasks = job.missing(range(work.plan.shards) if shards is None else shards)
-            first = next(tasks, None)
-            if first is not None:
-                with ray_pool(config.address, config.workers) as pool:
-                    state.began_s = time.monotonic()  # Ray's own start is not ours to count
-                    job.run(pool, first, tasks, progress)
+            wanted = range(work.plan.shards) if shards is None else shards
+            write_shards(config, work, folder, wanted, state, progress)
             publish(folder, config, work)
             progress(state)
     return Dataset.open(config.out)
+
+
+def write_shards(
+    config: IngestConfig,
+    work: Prepared,
+    folder: WorkFolder,
+    shards: Iterable[int],
+    state: Progress,
+    progress: Callable[[Progress], None],
+) -> None:
+    """Cut and join those of ``shards`` that are not whole in the work folder yet; without one, no Ray is started."""
+    job = _Job(config, work, folder, state)
+    tasks = job.missing(shards)
+    first = next(tasks, None)
+    if first is not None:
+        with ray_pool(config.address, config.workers) as pool:
+            state.began_s = time.monotonic()  # Ray's own start is not ours to count
+            job.run(pool, first, tasks, progress)
 
 
 @dataclass(frozen=True, slots=True)

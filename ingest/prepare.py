@@ -22,7 +22,7 @@ from .sources import SourceConfig, open_source
 from .strip import PER_BAND, CutConfig
 from .tables import SDSS_BANDS
 from .version import made_by
-from .workfolder import is_published
+from .workfolder import holds_dataset
 
 IMAGE_SHAPE = (len(SDSS_BANDS), SIZE, SIZE)
 Format = Literal["webdataset", "zarr"]
@@ -55,12 +55,13 @@ class IngestConfig:
             raise IngestError(f"--min-coverage: expected more than 0 and at most 1, got {self.cut.min_coverage}")
         if self.match_radius_arcsec is not None and self.labels is None:
             raise IngestError("--match-radius: it joins the table of --labels, which was not given; give both")
-        check_out(self.out)
+        if not holds_dataset(self.out):  # else it is for `ingest.repair`
+            check_out(self.out)
 
 
 def check_out(out: Path) -> None:
     """IngestError unless a dataset can be made at ``out``: nothing is there, and the folder above can be written."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not is_published(out):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise IngestError(f"{out}: already there; remove it or choose another --out")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):

@@ -1,7 +1,6 @@
 """The last part of an ingest job: tables from the pieces, a shard at a time, then the manifest, then the name."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,6 @@ def publish(folder: WorkFolder, config: IngestConfig, work: Prepared) -> None:
     names = [SAMPLES, REJECTS, INPUTS]
     manifest = _manifest(config, work, tables, shards=shards, inputs=inputs, survey=survey)
     if config.format == ZarrRecords.container:
-        manifest = replace(manifest, container=config.format, slots_per_shard=work.slots_per_shard)
         names += write_zarr_metadata(target, manifest, tables.valid(), scratch)
     finish(target, manifest, names, scratch)
     folder.publish()
@@ -148,6 +146,20 @@ def band_percentiles(values: npt.NDArray[np.float64]) -> dict[str, list[float]]:
     }
 
 
+def settings(config: IngestConfig, work: Prepared) -> dict[str, Any]:
+    """What `dataset.json` says of a job whatever its frames hold: a dataset of other settings is not of this job."""
+    return {
+        "selection": [{"condition": step.condition, "removed": step.removed} for step in work.steps],
+        "extinction": {"source": work.reddening.source, "law": work.reddening.law},
+        "coverage": coverage_rule(config.cut),
+        "registration": REGISTRATION,
+        "labels": [work.labels.as_dict()] if work.labels else [],
+        "plan": work.plan.digest,
+        "container": config.format,
+        "slots_per_shard": work.slots_per_shard if config.format == ZarrRecords.container else 0,
+    }
+
+
 def _manifest(
     config: IngestConfig,
     work: Prepared,
@@ -170,18 +182,13 @@ def _manifest(
             "samples": tables.sample_count,
             "rejects": tables.reject_count,
         },
-        selection=[{"condition": step.condition, "removed": step.removed} for step in work.steps],
-        extinction={"source": work.reddening.source, "law": work.reddening.law},
-        coverage=coverage_rule(config.cut),
-        registration=REGISTRATION,
         inputs={"frames": inputs.num_rows, "bytes": int(np.sum(inputs["bytes"].to_numpy()))},
-        labels=[work.labels.as_dict()] if work.labels else [],
         distributions=distributions,
-        plan=work.plan.digest,
         shards=shards,
         files=(),
         columns={name: text for name, text in COLUMNS.items() if name in distributions},
         made_by=made_by(),
+        **settings(config, work),
     )
 
 

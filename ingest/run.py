@@ -1,16 +1,20 @@
-"""`python -m ingest run`: what the command line says, and what it prints."""
+"""`python -m ingest run`: what the command line says, and what it prints. A finished dataset is repaired."""
 
 import argparse
 import math
 from pathlib import Path
 
+from sharding.progress import byte_bar
+
 from .errors import IngestError
 from .job import write_dataset
-from .prepare import IngestConfig, prepare
+from .prepare import IngestConfig, Prepared, prepare
+from .repair import examine, mend, recognised
 from .report import finished_lines, job_progress, prepared_lines
 from .selection import SelectionConfig
 from .sources import SourceConfig
 from .strip import CutConfig
+from .workfolder import holds_dataset
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +23,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", required=True, metavar="DIR_OR_URL", help="frames, flat or in the archive's layout; https, s3, ..."
     )
-    parser.add_argument("--out", type=Path, required=True, help="dataset to make; must not exist yet")
+    parser.add_argument("--out", type=Path, required=True, help="dataset to make; one that is damaged is repaired")
     parser.add_argument("--format", choices=("webdataset", "zarr"), default="webdataset", help="container of images")
     parser.add_argument("--samples-per-shard", type=int, default=2048, help="about so many (default: 2048)")
     selection = parser.add_argument_group("which objects")
@@ -50,10 +54,26 @@ def _run(args: argparse.Namespace) -> int:
     config = _config(args)
     work = prepare(config)
     print("\n".join(prepared_lines(work)), flush=True)
+    if holds_dataset(config.out):
+        return _repair(config, work)
     with job_progress() as told:
         dataset = write_dataset(config, work, told)
     counts = dataset.manifest.counts
     print(f"{args.out}: {counts['samples']} samples, {counts['rejects']} rejects of {counts['objects']} objects")
+    for line in finished_lines(told.state):
+        print(line)
+    return 0
+
+
+def _repair(config: IngestConfig, work: Prepared) -> int:
+    manifest = recognised(config, work)
+    with byte_bar("verify", sum(entry.bytes for entry in manifest.shards)) as advance:
+        damage = examine(config, work, manifest, advance)
+    for line in (*damage.strays, *(f"{config.out / name}: damaged, to be made again" for name in damage.files)):
+        print(line, flush=True)
+    with job_progress() as told:
+        mend(config, work, manifest, damage, told)
+    print(f"{config.out}: {f'{len(damage.files)} files repaired' if damage.files else 'whole: nothing to repair'}")
     for line in finished_lines(told.state):
         print(line)
     return 0

@@ -71,8 +71,9 @@ class WorkFolder:
         self.remove()
 
     def remove(self) -> None:
-        """Remove all that the job has on disk."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Remove all that the job has on disk; what it did goes before the marker that says whose it was."""
+        for folder in (self.pieces, self.entries, self.scratch, self.dataset, self.root):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _holds_work(self) -> bool:
         whole = (folder for folder in (self.pieces, self.entries) if folder.is_dir())
@@ -84,16 +85,9 @@ def work_root(out: Path) -> Path:
     return out.absolute().with_name(out.name + ".partial")
 
 
-def is_published(out: Path) -> bool:
-    """Whether a job was killed after its last step, the rename, and only left its marker."""
-    return out.is_dir() and (work_root(out) / "job.json").is_file() and not (work_root(out) / "dataset").exists()
-
-
-def clear_published(out: Path, job: str) -> None:
-    """Remove what that job left; IngestError where it is not ``job``, whose dataset ``out`` then is not."""
-    if read_sealed(work_root(out) / "job.json") != {"job": job}:
-        raise IngestError(f"{out}: already there, of another catalogue or settings; remove it or choose another --out")
-    shutil.rmtree(work_root(out), ignore_errors=True)
+def holds_dataset(out: Path) -> bool:
+    """Whether a finished dataset is at ``out``, be it whole or damaged: to be repaired, not made."""
+    return (out / MANIFEST).is_file()
 
 
 @contextmanager

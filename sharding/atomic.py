@@ -24,12 +24,13 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)  # atomic within one filesystem
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Flush the names of a folder's files to the device, so that a rename survives a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,130 +1,169 @@
-"""Check a dataset against its manifest: every size, digest, count and pixel checksum."""
+"""Check a dataset against its manifest, on all cores: every size, digest, count and pixel checksum.
 
-from collections.abc import Callable, Iterator
+What may be wrong inside a shard is in `damage`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from .dataset import check_samples, read_table
+from .damage import Advance, Shard, regular_size, shard_damage, unreadable
 from .errors import DatasetError
 from .hashing import file_digest
-from .manifest import INPUTS, MANIFEST, REJECTS, SAMPLES, ZARR_FILES, FileEntry, Manifest, ShardEntry
-from .mapping import Bytes, map_file
-from .records import Records, ZarrRecords, file_bytes, pixel_checksum, shard_number
-from .tables import to_numpy
+from .manifest import INPUTS, MANIFEST, REJECTS, SAMPLES, ZARR_FILES, FileEntry, Manifest
+from .records import ZarrRecords, shard_number
+from .samples import Samples, check_samples
 from .zarr_metadata import zarr_files
 
-IntArray = npt.NDArray[np.generic]
+IntArray = npt.NDArray[np.int64]
 
 
-def verify(folder: Path, advance: Callable[[int], None] = lambda samples: None) -> Iterator[str]:
-    """Yield one line for each fault; ``advance`` is told how many samples each finished shard held."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a dataset."""
+
+    name: str  # of the file, "/" between parts
+    text: str  # one line
+
+
+def verify(folder: Path, advance: Advance = lambda size: None, threads: int | None = None) -> Iterator[str]:
+    """Yield one line for each fault; see `findings`."""
+    return (found.text for found in findings(folder, advance, threads))
+
+
+def findings(folder: Path, advance: Advance = lambda size: None, threads: int | None = None) -> Iterator[Finding]:
+    """Yield what is wrong, in the order of the shards.
+
+    Every byte is read once; only a damaged shard is read again, to name its samples. ``advance`` hears, from several
+    threads, how many bytes of shards were read. ``threads``: one a core where None. Memory holds four columns of
+    `samples.parquet` and a few MB a thread.
+    """
     try:
         manifest = Manifest.read(folder)
     except DatasetError as err:
-        yield str(err)
+        yield Finding(MANIFEST, str(err))
         return
     yield from _strays(folder, manifest)
+    damaged = {entry.name: text for entry in manifest.files if (text := _file_fault(folder, entry))}
+    yield from (Finding(name, text) for name, text in damaged.items())
     try:
-        tables = {e.name: read_table(folder, e) for e in manifest.files if e.name.endswith(".parquet")}
-        samples = tables[SAMPLES]
-        check_samples(samples, manifest, folder / SAMPLES)
+        yield from _count_faults(folder, manifest, damaged)
+        if SAMPLES in damaged:
+            return
+        samples = Samples(folder / SAMPLES, str(folder / SAMPLES))
+        crc32c = check_samples(samples, manifest, str(folder / SAMPLES))
+        objid, row = (np.asarray(column.to_numpy()) for column in samples.read(("objid", "row")).columns)
     except DatasetError as err:
-        yield str(err)
+        yield Finding(SAMPLES, str(err))
         return
-    yield from _count_faults(folder, manifest, tables)
-    if manifest.container == ZarrRecords.container:
-        yield from _zarr_faults(folder, manifest, to_numpy(samples["row"], "row"))
+    if manifest.container == ZarrRecords.container and not damaged.keys() & set(ZARR_FILES):
+        yield from _zarr_faults(folder, manifest, row)
+    yield from _shard_faults(list(_shards(folder, manifest, objid, row, crc32c)), advance, threads)
+
+
+def _shard_faults(shards: list[Shard], advance: Advance, threads: int | None) -> Iterator[Finding]:
+    names = {shard.entry.sha256: shard.entry.name for shard in shards}
+    pool = ThreadPoolExecutor(threads or len(os.sched_getaffinity(0)), thread_name_prefix="verify")
+    try:
+        found = pool.map(lambda shard: shard_damage(shard, names, advance), shards)
+        for shard, texts in zip(shards, found, strict=True):
+            yield from (Finding(shard.entry.name, text) for text in texts)
+    finally:
+        pool.shutdown(cancel_futures=True)  # who stops listening waits for the shards at hand only
+
+
+def _shards(
+    folder: Path, manifest: Manifest, objid: IntArray, row: IntArray, crc32c: npt.NDArray[np.uint32]
+) -> Iterator[Shard]:
     begin = 0
     for entry in manifest.shards:
-        yield from _shard_faults(folder, manifest, entry, samples.slice(begin, entry.samples))
+        here = slice(begin, begin + entry.samples)
+        slot = row[here] - shard_number(entry.name) * manifest.slots_per_shard  # a tar has none
+        yield Shard(folder / entry.name, entry, manifest.records(entry), objid[here], row[here], slot, crc32c[here])
         begin += entry.samples
-        advance(entry.samples)
-
-
-def _shard_faults(folder: Path, manifest: Manifest, entry: ShardEntry, samples: pa.Table) -> Iterator[str]:
-    """The damaged samples by name; where none is damaged, what else is."""
-    path, records = folder / entry.name, manifest.records(entry)
-    fault = _file_fault(folder, entry)
-    if not path.is_file() or path.stat().st_size != file_bytes(records, entry.samples):
-        yield fault or f"{path}: its size does not fit {entry.samples} samples; ingest again"
-        return
-    content = map_file(path, file_bytes(records, entry.samples))
-    damaged = list(_damaged_images(content[: -records.trailer_bytes], records, samples))
-    yield from (f"{path}: {which} differ from what was written; ingest again" for which in damaged)
-    row = to_numpy(samples["row"], "row")
-    slots = row - shard_number(entry.name) * manifest.slots_per_shard  # a tar has none
-    if content[-records.trailer_bytes :].tobytes() != records.trailer(slots.tolist()):
-        yield f"{path}: the end of the file differs from what was written; ingest again"
-    elif fault and not damaged:
-        yield f"{fault} (outside the images)"
-
-
-def _damaged_images(content: Bytes, records: Records, samples: pa.Table) -> Iterator[str]:
-    objid, row, crc32c = (to_numpy(samples[name], name).tolist() for name in ("objid", "row", "crc32c"))
-    for number, record in enumerate(content.reshape(-1, records.record_bytes)):
-        if what := _damage(record.tobytes(), records, str(objid[number]), crc32c[number]):
-            yield f"sample {objid[number]} (row {row[number]}): {what}"
-
-
-def _damage(record: bytes, records: Records, key: str, crc32c: int) -> str | None:
-    """What of an image is not as it was written, if anything: its pixels, or what frames them."""
-    end = records.pixel_offset + records.pixel_bytes
-    pixels = record[records.pixel_offset : end]
-    if pixel_checksum(pixels) != crc32c:
-        return "pixels"
-    before, behind = records.frame(key, pixels)
-    whole = record.startswith(before) and record[end:].startswith(behind)
-    return None if whole else "its headers or padding"
 
 
 def _file_fault(folder: Path, entry: FileEntry) -> str | None:
+    """What is wrong with a file that is no shard."""
     path = folder / entry.name
-    if not path.is_file():
-        return f"{path}: missing; ingest again"
-    if path.stat().st_size != entry.bytes:
-        return f"{path}: expected {entry.bytes} bytes, got {path.stat().st_size}; ingest again"
-    if file_digest(path) != entry.sha256:
-        return f"{path}: its bytes differ from the digest in {MANIFEST}; ingest again"
+    try:
+        size = regular_size(path)
+        if size != entry.bytes:
+            return f"{path}: expected {entry.bytes} bytes, got {size}; ingest again"
+        if file_digest(path) != entry.sha256:
+            return f"{path}: its bytes differ from the digest in {MANIFEST}; ingest again"
+    except OSError as err:
+        return unreadable(path, err)
     return None
 
 
-def _zarr_faults(folder: Path, manifest: Manifest, row: IntArray) -> Iterator[str]:
-    """What other readers are told about the array must be what the manifest and the table of samples say."""
+def zarr_contents(manifest: Manifest, row: IntArray) -> dict[str, bytes]:
+    """What the files of `images.zarr` that are no shards hold, by the manifest and the samples' rows.
+
+    DatasetError where these do not fit.
+    """
     entries = {entry.name: entry for entry in manifest.files}
-    faults = {name: _file_fault(folder, entries[name]) for name in ZARR_FILES}
-    yield from (fault for fault in faults.values() if fault)
-    if any(faults.values()):
-        return
     slots = entries["images.zarr/valid/c/0"].bytes - 4  # one byte a slot, then the checksum
-    valid = np.zeros(max(slots, int(row.max(initial=-1)) + 1), dtype=bool)
+    if slots <= row.max(initial=-1) or slots % manifest.slots_per_shard:
+        raise DatasetError(f"{slots} slots do not hold the rows of {SAMPLES}; ingest again")
+    valid = np.zeros(slots, dtype=bool)
     valid[row] = True
-    if len(valid) != slots or slots % manifest.slots_per_shard:
-        yield f"{folder / 'images.zarr'}: {slots} slots do not hold the rows of {SAMPLES}; ingest again"
+    return zarr_files(manifest, valid)
+
+
+def _zarr_faults(folder: Path, manifest: Manifest, row: IntArray) -> Iterator[Finding]:
+    """What other readers are told about the array must be what the manifest and the table of samples say."""
+    try:
+        contents = zarr_contents(manifest, row)
+    except DatasetError as err:
+        yield Finding(MANIFEST, f"{folder / MANIFEST}: {err}")
         return
-    for name, content in zarr_files(manifest, valid).items():
-        if (folder / name).read_bytes() != content:
-            yield f"{folder / name}: does not fit {MANIFEST} and {SAMPLES}; ingest again"
+    for entry in manifest.files:
+        content = contents.get(entry.name)
+        if content is not None and hashlib.sha256(content).hexdigest() != entry.sha256:
+            path = folder / entry.name
+            yield Finding(entry.name, f"{path}: does not fit {MANIFEST} and {SAMPLES}; ingest again")
 
 
-def _strays(folder: Path, manifest: Manifest) -> Iterator[str]:
+def _strays(folder: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Files that no dataset has here; of a shard under another name, which one it is."""
     known = {MANIFEST, *(entry.name for entry in (*manifest.files, *manifest.shards))}
+    shards = {(entry.bytes, entry.sha256): entry.name for entry in manifest.shards}
+    sizes = {entry.bytes for entry in manifest.shards}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).as_posix() not in known:
-            yield f"{path}: not listed in {MANIFEST}; move it out of the dataset"
+        name = path.relative_to(folder).as_posix()
+        if name in known or not path.is_file():
+            continue
+        try:
+            size = path.stat().st_size
+            other = shards.get((size, file_digest(path))) if size in sizes else None
+        except OSError:  # it is in the way, whatever it holds
+            other = None
+        which = f", but holds {other}" if other else ""
+        yield Finding(name, f"{path}: not listed in {MANIFEST}{which}; move it out of the dataset")
 
 
-def _count_faults(folder: Path, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[str]:
-    samples, rejects = tables[SAMPLES].num_rows, tables[REJECTS].num_rows
-    found = {"samples": samples, "rejects": rejects, "objects": samples + rejects}
+def _count_faults(folder: Path, manifest: Manifest, damaged: dict[str, str]) -> Iterator[Finding]:
+    """Counts of the manifest against those of the tables, but for the damaged ones."""
+    tables = {entry.name for entry in manifest.files if entry.name not in damaged}
+    rows = {name: Samples(folder / name, str(folder / name)).num_rows for name in (SAMPLES, REJECTS) if name in tables}
+    found = {name.removesuffix(".parquet"): count for name, count in rows.items()}
+    if len(found) == 2:
+        found["objects"] = sum(found.values())
     for name, count in found.items():
         if manifest.counts.get(name) != count:
-            yield f"{folder / MANIFEST}: counts.{name} is {manifest.counts.get(name)}, the tables hold {count}"
+            text = f"{folder / MANIFEST}: counts.{name} is {manifest.counts.get(name)}, the tables hold {count}"
+            yield Finding(MANIFEST, text)
     if INPUTS in tables:
-        inputs = tables[INPUTS]
+        inputs = Samples(folder / INPUTS, str(folder / INPUTS)).read(("bytes",))
         totals = {"frames": inputs.num_rows, "bytes": pc.sum(inputs["bytes"]).as_py() or 0}
         if manifest.inputs != totals:
-            yield f"{folder / MANIFEST}: inputs are {manifest.inputs}, {INPUTS} holds {totals}; ingest again"
+            text = f"{folder / MANIFEST}: inputs are {manifest.inputs}, {INPUTS} holds {totals}; ingest again"
+            yield Finding(MANIFEST, text)

@@ -144,7 +144,7 @@ def test_a_bad_frame_is_one_line_and_leaves_no_half_dataset(field_copy: Any, tmp
 
 def test_what_is_in_the_way_is_never_removed(small_field: Any, small_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="already there"):
-        _config(small_field, small_dataset)
+        _config(small_field, small_dataset.parent)  # what is no dataset is not repaired either
     mine = tmp_path / "out.partial/precious.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
