@@ -39,7 +39,7 @@ def photometry(dataset: Dataset) -> Photometry:
     kind = next((name for name in MAGNITUDES if all(dataset.has(f"{name}_{b}") for b in dataset.bands)), None)
     if kind is None or "r" not in dataset.bands:
         expected = " or ".join(f"{name}_{{band}}" for name in MAGNITUDES)
-        raise TrainerError(f"{dataset.path}: expected columns {expected} for every band, r among them; got none")
+        raise TrainerError(f"{dataset.location}: expected columns {expected} for every band, r among them; got none")
     observed = dataset.per_band(kind)
     ebv = dataset.column("ebv_sfd").astype(np.float64)
     intrinsic = observed - ebv[:, None] * coefficients(dataset.bands).numpy()

@@ -71,6 +71,10 @@ class PretrainConfig:
     log_every_steps: int = field(
         default=10, metadata=about("steps whose mean makes one line of metrics.jsonl", fixed=False)
     )
+    read_threads: int | None = field(
+        default=None,
+        metadata=about("threads of each rank that read images, instead of one a core up to 4", fixed=False),
+    )
 
     def __post_init__(self) -> None:
         _need(self.view_px >= 1, "--view-px", "at least 1", self.view_px)
@@ -122,6 +126,10 @@ class FinetuneConfig:
     seed: int = field(default=0, metadata=about("of the weights, the order, the views and the choice of labels"))
     log_every_steps: int = field(
         default=10, metadata=about("steps whose mean makes one line of metrics.jsonl", fixed=False)
+    )
+    read_threads: int | None = field(
+        default=None,
+        metadata=about("threads of each rank that read images, instead of one a core up to 4", fixed=False),
     )
 
     def __post_init__(self) -> None:
@@ -176,6 +184,7 @@ def option(name: str) -> str:
 
 
 def _check_optimiser(config: PretrainConfig | FinetuneConfig) -> None:
+    _need(config.read_threads is None or config.read_threads >= 1, "--read-threads", "at least 1", config.read_threads)
     _need(config.lr > 0, "--lr", "more than 0", config.lr)
     _need(0 <= config.sgd_momentum < 1, "--sgd-momentum", "0 to less than 1", config.sgd_momentum)
     _need(config.weight_decay >= 0, "--weight-decay", "at least 0", config.weight_decay)

@@ -1,14 +1,14 @@
-"""From indices to views on the device: a reader that runs ahead, and the stamps' own conditions.
+"""From indices to views on the device: stamps read ahead, and their own conditions.
 
-Which samples come when is `sharding.Order`'s, what a view is `augment`'s. A reader thread takes raw stamps from the
-dataset while the device computes; the views are made on the device, by the thread that trains.
+Which samples come when is `sharding.Order`'s, how they are read `sharding.reader`'s, what a view is `augment`'s.
+Threads take raw stamps from the dataset while the device computes; views are made on the device, by the thread that
+trains.
 """
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,35 +19,35 @@ from torch import Tensor
 
 from augment import Conditions, Preset, apply, draw, preset
 from sharding import Dataset, Order, State
+from sharding.reader import Reader
 
 from .errors import TrainerError
 
 Indices = npt.NDArray[np.int64]
 Job = TypeVar("Job")
-Result = TypeVar("Result")
 
-READ_AHEAD = 2  # batches read or being read while one is used
 EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Raw stamps of some samples, on the host."""
+    """Raw stamps of some samples, on the device; one that was read ahead lasts until the next is asked for."""
 
     indices: Indices
     images: Float[Tensor, "n C H W"]  # nanomaggy / pixel, not dereddened
 
     def at(self, places: Indices) -> "Stack":
         """The stamps at these places of the stack, in this order; one may come twice."""
-        return Stack(self.indices[places], self.images[torch.from_numpy(places)])
+        return Stack(self.indices[places], self.images[torch.from_numpy(places).to(self.images.device)])
 
 
 class Stamps:
     """A dataset's stamps, and views of them on one device."""
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, read_threads: int | None = None) -> None:
         self.dataset = dataset
         self.device = device
+        self._reader = Reader(dataset, device, threads=read_threads)
         self._ebv = torch.from_numpy(dataset.column("ebv_sfd").astype(np.float64))
         self._mad = torch.from_numpy(dataset.mad)
         self._psf_fwhm_arcsec = self._known("psf_fwhm")
@@ -59,8 +59,21 @@ class Stamps:
         return self._mad.float()
 
     def read(self, indices: Indices) -> Stack:
-        """Take stamps from the dataset, in the order of ``indices``; the reader thread's work."""
-        return Stack(indices, torch.from_numpy(self.dataset.images(indices)))
+        """Some stamps, in the order of ``indices``."""
+        return Stack(indices, torch.from_numpy(self.dataset.images(indices)).to(self.device))
+
+    def ahead(self, jobs: Iterable[Job], wanted: Callable[[Job], Indices]) -> Generator[tuple[Job, Stack], None, None]:
+        """Each job with the stamps that it wants, read while earlier jobs are done; errors are raised here."""
+        begun: deque[Job] = deque()
+
+        def indices() -> Iterator[Indices]:
+            for job in jobs:
+                begun.append(job)
+                yield wanted(job)
+
+        with closing(self._reader.batches(indices())) as batches:
+            for batch in batches:
+                yield begun.popleft(), Stack(batch.indices, batch.pixels())
 
     def view(
         self, stack: Stack, chosen: Preset, *, seed: int, epoch: int, view: int, size_px: int
@@ -69,8 +82,7 @@ class Stamps:
         sample = torch.from_numpy(stack.indices)
         bands = self.dataset.bands
         drawn = draw(chosen, seed=seed, epoch=epoch, sample=sample, view=view, bands=bands)
-        images = stack.images.to(self.device)
-        return apply(images, drawn, self._conditions(sample), bands=bands, size_px=size_px)
+        return apply(stack.images, drawn, self._conditions(sample), bands=bands, size_px=size_px)
 
     def plain(self, stack: Stack, size_px: int) -> Float[Tensor, "n C {size_px} {size_px}"]:
         """The views that networks are judged on: the dereddened centre of each stamp."""
@@ -112,21 +124,10 @@ def global_batches(order: Order, state: State, batch: int) -> Iterator[Batch]:
     """The endless sequence of global batches from ``state`` on; the same on any number of ranks."""
     while True:
         indices, following = order.take(state, batch)
-        yield Batch(indices, State(following.seed, following.epoch, following.position - batch), following)
+        yield Batch(indices, replace(following, position=following.position - batch), following)
         state = following
 
 
 def evaluation_batches(indices: Indices, size: int = EVALUATION_BATCH) -> list[Indices]:
     """All indices in order, in batches; the last one may be smaller."""
     return [indices[first : first + size] for first in range(0, len(indices), size)]
-
-
-def read_ahead(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[Result, None, None]:
-    """``map(work, jobs)``, done by one thread, at most `READ_AHEAD` results ahead; its errors are raised here."""
-    waiting = iter(jobs)
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        pending = deque(reader.submit(work, job) for job in islice(waiting, READ_AHEAD))
-        while pending:
-            result = pending.popleft().result()
-            pending.extend(reader.submit(work, job) for job in islice(waiting, 1))
-            yield result

@@ -23,7 +23,7 @@ CHUNK_ROWS = 4096  # samples embedded and written at a time: one row group
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run", type=Path, help="folder of a run, pre-trained or fine-tuned")
-    parser.add_argument("--data", type=Path, required=True, help="dataset to embed")
+    parser.add_argument("--data", required=True, metavar="DATASET", help="dataset to embed")
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
 
 

@@ -23,7 +23,7 @@ from .runfolder import RunInfo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run", type=Path, help="folder of a fine-tuned run")
-    parser.add_argument("--data", type=Path, required=True, help="dataset whose test split is judged")
+    parser.add_argument("--data", required=True, metavar="DATASET", help="dataset whose test split is judged")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ from .runfolder import RunFolder, RunInfo, check_bands
 from .runlog import Record, RunLog
 from .schedule import steps_down
 from .settings import add_settings, config_from
+from .source import add_source, open_source
 from .tasks import make_task
 
 FROM_SCRATCH = "none"
@@ -40,7 +41,7 @@ FROM_SCRATCH = "none"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--data", type=Path, required=True, help="dataset with labels")
+    add_source(parser, "dataset with labels")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint"
     )
@@ -52,11 +53,13 @@ def run(args: argparse.Namespace) -> int:
     """Train to the last epoch."""
     init = None if args.init == FROM_SCRATCH else Path(args.init)
     with joined() as ranks:
+        console = Console(quiet=not ranks.first)
         with ranks.together():
             inherited = None if init is None else RunInfo.read(init).config.encoder
             config = config_from(args, FinetuneConfig, inherited)
-            dataset = Dataset.open(args.data)
-        finetune(config, dataset, args.out, init=init, ranks=ranks, console=Console())
+            dataset = open_source(args, console)
+        with dataset:
+            finetune(config, dataset, args.out, init=init, ranks=ranks, console=console)
     return 0
 
 
@@ -117,18 +120,18 @@ class Finetuning:
         self.task = make_task(config, dataset)
         self.labels = choose_labels(config, dataset, self.task)
         check_view_px(dataset, config.view_px)
-        self.order = Order(self.labels.train, config.seed)
+        self.order = Order(self.labels.train, config.seed, dataset=dataset.digest)
         self.steps_per_epoch = self.order.batches_per_epoch(config.batch)
         self.learner = self._learner(dataset, init)
         groups = self.learner.parameters()
         self.optimiser = torch.optim.SGD(groups, config.lr, config.sgd_momentum, weight_decay=config.weight_decay)
         self.arithmetic = Arithmetic(config.precision, ranks.device)
         self._module = self.learner.module
-        self.step, self.state = 0, State(config.seed)
+        self.step, self.state = 0, self.order.start
         self.best_epoch, self.best_score = -1, math.inf
 
     def _learner(self, dataset: Dataset, init: Path | None) -> Learner:
-        stamps = Stamps(dataset, self.ranks.device)
+        stamps = Stamps(dataset, self.ranks.device, self.config.read_threads)
         network = starting_network(self.config, stamps, init, self.task.outputs).to(self.ranks.device)
         if not self.config.freeze:
             return WholeNetwork(network, self.config, stamps, self.ranks)

@@ -19,7 +19,7 @@ from sharding import Dataset
 
 from .checkpoint import Checkpoints
 from .config import FinetuneConfig, PretrainConfig
-from .data import Indices, Stamps, evaluation_batches, read_ahead
+from .data import Indices, Stamps, evaluation_batches
 from .errors import TrainerError
 from .resnet import ResNet
 from .runfolder import RunInfo, check_bands
@@ -85,8 +85,8 @@ def over(
     """What a network (in evaluation mode) answers to the plain view of each sample, on the host."""
     if len(indices) == 0:  # an answer still has its width
         return network(torch.zeros(1, len(stamps.dataset.bands), view_px, view_px, device=stamps.device))[:0].cpu()
-    with closing(read_ahead(stamps.read, evaluation_batches(indices))) as stacks:
-        return torch.cat([network(stamps.plain(stack, view_px)).float().cpu() for stack in stacks])
+    with closing(stamps.ahead(evaluation_batches(indices), lambda wanted: wanted)) as stacks:
+        return torch.cat([network(stamps.plain(stack, view_px)).float().cpu() for _, stack in stacks])
 
 
 def _open(run: Path | str, dataset: Dataset) -> tuple[ResNet, PretrainConfig | FinetuneConfig, Stamps]:

@@ -24,7 +24,9 @@ def judge_morphology(run: Path, dataset: Dataset, config: FinetuneConfig) -> dic
     names = [class_name(value) for value in dataset.column(config.label_column)[test].tolist()]
     known = np.array([name in classes for name in names], dtype=np.bool_)
     if not known.any():
-        raise TrainerError(f"{dataset.path}: expected classes {', '.join(classes)} in the test split, got none of them")
+        raise TrainerError(
+            f"{dataset.location}: expected classes {', '.join(classes)} in the test split, got none of them"
+        )
     truth = np.array([classes.index(name) for name in names if name in classes], dtype=np.int64)
     answer = predict(run, dataset, test[known]).argmax(axis=1)
     counts = confusion(truth, answer, len(classes))

@@ -52,7 +52,9 @@ def estimate(run: Path, dataset: Dataset, config: FinetuneConfig) -> Estimates:
     """Estimates for every labelled galaxy of the test split, the last partial batch too."""
     indices = labelled(dataset, config, "test")
     if len(indices) == 0:
-        raise TrainerError(f"{dataset.path}: expected redshifts in {config.label_column} in the test split, got none")
+        raise TrainerError(
+            f"{dataset.location}: expected redshifts in {config.label_column} in the test split, got none"
+        )
     probabilities = predict_photoz(run, dataset, indices)
     z_spec = dataset.column(config.label_column).astype(np.float64)[indices]
     return Estimates(indices, z_spec, photoz.estimate(probabilities), probabilities)

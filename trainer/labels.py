@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sharding import Dataset, Order
+from sharding import Dataset
+from sharding.splits import within_fraction
 
 from .config import FinetuneConfig
 from .errors import TrainerError
@@ -28,19 +29,19 @@ class Labels:
 
 
 def choose_labels(config: FinetuneConfig, dataset: Dataset, task: Task) -> Labels:
-    """The labelled galaxies of both splits, of training as many as ``label_fraction`` says.
+    """The labelled galaxies of both splits, of training about the share that ``label_fraction`` says.
 
-    A smaller fraction's galaxies are among a larger one's. Raises TrainerError where too few are left.
+    Chosen by the galaxy's identity and the seed, all observations of it together; a smaller fraction's galaxies are
+    among a larger one's. Raises TrainerError where too few are left.
     """
     train, validation = dataset.split("train"), dataset.split("validation")
     known = [members[task.known(members)] for members in (train, validation)]
     unusable = len(train) + len(validation) - sum(map(len, known))
-    wanted = round(config.label_fraction * len(known[0]))
-    if wanted < FEWEST_TRAIN or len(known[1]) < FEWEST_VALIDATION:
+    chosen = known[0][within_fraction(dataset.identity()[known[0]], config.label_fraction, config.seed)]
+    if len(chosen) < FEWEST_TRAIN or len(known[1]) < FEWEST_VALIDATION:
         raise TrainerError(
-            f"{dataset.path}: column {config.label_column}: expected at least {FEWEST_TRAIN} labels to train on and "
-            f"{FEWEST_VALIDATION} to judge by, got {wanted} and {len(known[1])} ({unusable} of "
+            f"{dataset.location}: column {config.label_column}: expected at least {FEWEST_TRAIN} labels to train on "
+            f"and {FEWEST_VALIDATION} to judge by, got {len(chosen)} and {len(known[1])} ({unusable} of "
             f"{len(train) + len(validation)} are missing or out of range); label more, or raise --label-fraction"
         )
-    chosen = Order(known[0], config.seed).at(0, np.arange(wanted))
-    return Labels(np.sort(chosen), known[1], unusable)
+    return Labels(chosen, known[1], unusable)

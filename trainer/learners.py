@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from augment import Preset, preset
 
 from .config import FinetuneConfig
-from .data import Batch, Indices, Stack, Stamps, read_ahead
+from .data import Batch, Indices, Stamps
 from .distributed import Ranks
 from .inference import over
 from .resnet import ResNet, set_batch_norm_groups
@@ -70,7 +70,7 @@ class WholeNetwork:
     def training(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
         """One augmented view of each galaxy, another in every epoch."""
         config = self._config
-        with closing(read_ahead(self._read, batches)) as read:
+        with closing(self._stamps.ahead(batches, self._own)) as read:
             for batch, stack in read:
                 yield (
                     batch,
@@ -90,8 +90,8 @@ class WholeNetwork:
         """The module is the network."""
         return self.module.state_dict()
 
-    def _read(self, batch: Batch) -> tuple[Batch, Stack]:
-        return batch, self._stamps.read(batch.indices[self._ranks.share(len(batch.indices))])
+    def _own(self, batch: Batch) -> Indices:
+        return batch.indices[self._ranks.share(len(batch.indices))]
 
 
 class FrozenEncoder:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from augment import preset
 from sharding import Dataset, Order, State
 
 from .config import PretrainConfig
-from .data import Batch, Stack, Stamps, check_view_px, global_batches, read_ahead
+from .data import Batch, Indices, Stack, Stamps, check_view_px, global_batches
 from .distributed import Ranks, joined
 from .meter import Meter
 from .moco import MoCo, info_nce, key_permutation, normalise
@@ -32,13 +32,14 @@ from .runfolder import RunFolder, RunInfo
 from .runlog import Record, RunLog
 from .schedule import cosine
 from .settings import add_settings, config_from
+from .source import add_source, open_source
 
 QUERY, KEY = 0, 1  # numbers of the two views
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--data", type=Path, required=True, help="dataset to learn from; its labels are not used")
+    add_source(parser, "dataset to learn from (its labels are not used)")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint"
     )
@@ -49,9 +50,11 @@ def run(args: argparse.Namespace) -> int:
     """Train to the end of the schedule."""
     config = config_from(args, PretrainConfig)
     with joined() as ranks:
+        console = Console(quiet=not ranks.first)
         with ranks.together():
-            dataset = Dataset.open(args.data)
-        pretrain(config, dataset, args.out, ranks=ranks, console=Console())
+            dataset = open_source(args, console)
+        with dataset:
+            pretrain(config, dataset, args.out, ranks=ranks, console=console)
     return 0
 
 
@@ -89,12 +92,13 @@ def line(record: Record, total_steps: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """This rank's part of a global batch, read: the stamps of its queries and of the keys it encodes."""
+    """This rank's part of a global batch: its queries and the keys that it encodes, each galaxy read once."""
 
     batch: Batch
-    queries: Stack
-    keys: Stack
-    permutation: Int[Tensor, " G"]  # the place in the batch of each key, in the order in which they are encoded
+    unique: Indices  # the dataset's samples to read
+    queries: Indices  # places in ``unique``
+    keys: Indices
+    order: Indices  # the place in the batch of each key, in the order in which all ranks encode them
 
 
 class Pretraining:
@@ -102,14 +106,15 @@ class Pretraining:
 
     def __init__(self, config: PretrainConfig, dataset: Dataset, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
-        self.stamps = Stamps(dataset, ranks.device)
+        self.stamps = Stamps(dataset, ranks.device, config.read_threads)
         self.preset = preset(config.preset)
         check_view_px(dataset, config.view_px)
-        self.order = Order(np.union1d(dataset.split("train"), dataset.split("validation")), config.seed)
+        members = np.union1d(dataset.split("train"), dataset.split("validation"))
+        self.order = Order(members, config.seed, dataset=dataset.digest)
         steps = config.epochs * self.order.batches_per_epoch(config.batch)
         self.total_steps = min(steps, config.max_steps or steps)
         self.step = 0
-        self.state = State(config.seed)
+        self.state = self.order.start
         self.moco = self._network(len(dataset.bands)).to(ranks.device)
         self.optimiser = torch.optim.SGD(
             self.moco.encoder_q.parameters(), config.lr, config.sgd_momentum, weight_decay=config.weight_decay
@@ -142,41 +147,45 @@ class Pretraining:
         self._query = self.ranks.wrap(self.moco.encoder_q)
         meter = Meter(self.ranks)
         batches = global_batches(self.order, self.state, self.config.batch)
-        with closing(read_ahead(self.read, batches)) as pairs:
+        with closing(self.stamps.ahead(map(self.pair, batches), lambda pair: pair.unique)) as pairs:
             while self.step < self.total_steps:
                 with meter.timed("wait"):
-                    pair = next(pairs)
+                    pair, stack = next(pairs)
                 with meter.timed("augment"):
-                    queries, keys = self.view(pair.queries, QUERY, pair), self.view(pair.keys, KEY, pair)
-                rate = self.learn(meter, queries, keys, pair.permutation)
+                    queries, keys = self.views(pair, stack)
+                rate = self.learn(meter, queries, keys, pair.order)
                 self.state = pair.batch.following
                 if self.step % self.config.log_every_steps == 0 or self.at_checkpoint:
                     place = {"step": self.step, "epoch": pair.batch.state.epoch}
                     yield place | {"lr": rate} | meter.take(self.step)
 
-    def read(self, batch: Batch) -> Pair:
-        """Take this rank's stamps from the dataset, each once."""
+    def pair(self, batch: Batch) -> Pair:
+        """What this rank takes of a global batch."""
         state, share = batch.state, self.ranks.share(len(batch.indices))
         order = key_permutation(len(batch.indices), seed=state.seed, epoch=state.epoch, position=state.position)
         wanted = batch.indices[share], batch.indices[order[share]]
         unique, place = np.unique(np.concatenate(wanted), return_inverse=True)
-        stack = self.stamps.read(unique)
-        queries, keys = (stack.at(part) for part in np.split(place, 2))
-        return Pair(batch, queries, keys, torch.from_numpy(order).to(self.ranks.device))
+        queries, keys = np.split(place, 2)
+        return Pair(batch, unique, queries, keys, order)
 
-    def view(self, stack: Stack, number: int, pair: Pair) -> Float[Tensor, "n C H W"]:
-        """View number ``number`` of each stamp, in this pair's epoch."""
-        return self.stamps.view(
-            stack,
-            self.preset,
-            seed=self.config.seed,
-            epoch=pair.batch.state.epoch,
-            view=number,
-            size_px=self.config.view_px,
+    def views(self, pair: Pair, stack: Stack) -> tuple[Float[Tensor, "n C H W"], Float[Tensor, "n C H W"]]:
+        """Views of the queries and of the keys, made of the stamps of ``pair.unique``."""
+        queries, keys = (
+            self.stamps.view(
+                stack.at(places),
+                self.preset,
+                seed=self.config.seed,
+                epoch=pair.batch.state.epoch,
+                view=number,
+                size_px=self.config.view_px,
+            )
+            for places, number in ((pair.queries, QUERY), (pair.keys, KEY))
         )
+        return queries, keys
 
-    def learn(self, meter: Meter, queries: Tensor, keys: Tensor, permutation: Tensor) -> float:
-        """One step of MoCo; gives the learning rate it was made with."""
+    def learn(self, meter: Meter, queries: Tensor, keys: Tensor, order: Indices) -> float:
+        """One step of MoCo; ``order`` is that of a `Pair`. Gives the learning rate it was made with."""
+        permutation = torch.from_numpy(order).to(self.ranks.device)
         rate = self.config.lr * cosine(self.step, total=self.total_steps, warmup=self.config.warmup_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate

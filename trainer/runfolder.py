@@ -96,7 +96,7 @@ def check_bands(info: RunInfo, dataset: Dataset, run: Path) -> None:
     """Refuse a dataset whose bands are not the run's."""
     if info.bands != dataset.bands:
         raise TrainerError(
-            f"{dataset.path}: expected the bands of {run} ({', '.join(info.bands)}), got {', '.join(dataset.bands)}"
+            f"{dataset.location}: expected the bands of {run} ({', '.join(info.bands)}), got {', '.join(dataset.bands)}"
         )
 
 

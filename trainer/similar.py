@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("embeddings", type=Path, help="file that `embed` wrote")
     parser.add_argument("--objid", type=int, required=True, help="the galaxy to find others like")
     parser.add_argument("--k", type=int, default=10, help="how many (default: 10)")
-    parser.add_argument("--data", type=Path, help="dataset that holds their stamps, for --out")
+    parser.add_argument("--data", metavar="DATASET", help="dataset that holds their stamps, for --out")
     parser.add_argument("--out", type=Path, help="picture of the galaxy and its neighbours (PNG)")
 
 
@@ -92,7 +92,7 @@ def positions(dataset: Dataset, objids: npt.NDArray[np.int64]) -> npt.NDArray[np
     order = np.argsort(held, kind="stable")
     place = order[np.minimum(np.searchsorted(held, objids, sorter=order), len(held) - 1)]
     if len(strange := objids[held[place] != objids]):
-        raise TrainerError(f"{dataset.path}: holds no objid {strange[0]}; give the dataset that was embedded")
+        raise TrainerError(f"{dataset.location}: holds no objid {strange[0]}; give the dataset that was embedded")
     return place
 
 

@@ -69,7 +69,7 @@ class Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--data", type=Path, required=True, help="dataset with redshifts")
+    parser.add_argument("--data", required=True, metavar="DATASET", help="dataset with redshifts")
     parser.add_argument("--init", type=Path, required=True, metavar="RUN", help="the pre-training to judge")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study; goes on where it stands")
     parser.add_argument("--nproc-per-node", type=int, default=1, help="ranks of each training (default: 1)")
@@ -145,7 +145,7 @@ def baselines(dataset: Dataset, config: FinetuneConfig) -> tuple[list[Row], list
 def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None, ranks: int) -> None:
     """Run `finetune` as a process of its own, or several under torchrun; what it says is seen as it says it."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    command = ["finetune", "--data", str(dataset.path), "--out", str(folder), "--init", str(init or "none")]
+    command = ["finetune", "--data", str(dataset.location), "--out", str(folder), "--init", str(init or "none")]
     words = [sys.executable, *torchrun, "-m", "trainer", *command, *as_words(config)]
     status = subprocess.run(words, check=False).returncode
     if status:

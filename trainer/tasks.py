@@ -108,12 +108,12 @@ def make_task(config: FinetuneConfig, dataset: Dataset) -> Task:
     if config.task == "photoz":
         if values.dtype.kind not in "fiu":
             raise TrainerError(
-                f"{dataset.path}: column {column}: expected redshifts, got {values.dtype}; choose --label"
+                f"{dataset.location}: column {column}: expected redshifts, got {values.dtype}; choose --label"
             )
         return Photoz(values.astype(np.float64), config.bins)
     task = Morphology([class_name(value) for value in values.tolist()], dataset.split("train"))
     if task.outputs < 2:
-        raise TrainerError(f"{dataset.path}: column {column}: expected at least 2 classes, got {task.outputs}")
+        raise TrainerError(f"{dataset.location}: column {column}: expected at least 2 classes, got {task.outputs}")
     return task
 
 

@@ -25,7 +25,7 @@ UNITS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("dataset", type=Path, help="folder of a dataset")
+    parser.add_argument("dataset", help="folder of a dataset")
     parser.add_argument("--preset", required=True, help=f"augmentation preset: {', '.join(PRESETS)}")
     parser.add_argument("--out", type=Path, required=True, help="picture to write (PNG)")
     parser.add_argument("--seed", type=int, default=0, help="of the galaxies and of the views (default: 0)")

@@ -89,6 +89,7 @@ def columns(redshift: np.ndarray, flux: np.ndarray, rng: np.random.Generator) ->
     samples = len(redshift)
     table = {
         "objid": 1237645876861337000 + np.arange(samples),
+        "thing_id": 1237645876861337000 + np.arange(samples),  # the identity by which the splits are drawn
         "ra": rng.uniform(0, 1, samples),
         "dec": rng.uniform(0, 1, samples),
         "ebv_sfd": rng.uniform(0.02, 0.08, samples),

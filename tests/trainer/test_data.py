@@ -1,7 +1,5 @@
 """From indices to views: the order of the batches, the reader that runs ahead, the views of a sample."""
 
-import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -10,8 +8,8 @@ import pytest
 import torch
 
 from augment import preset
-from sharding import Dataset, Order, State
-from trainer.data import READ_AHEAD, Stamps, check_view_px, evaluation_batches, global_batches, read_ahead
+from sharding import Dataset, Order
+from trainer.data import Stamps, check_view_px, evaluation_batches, global_batches
 from trainer.errors import TrainerError
 
 CPU = torch.device("cpu")
@@ -19,7 +17,7 @@ CPU = torch.device("cpu")
 
 def test_global_batches_are_the_orders_own_and_each_says_where_it_begins() -> None:
     order = Order(np.arange(100, 123), seed=4)
-    state = State(4)
+    state = order.start
     batches = global_batches(order, state, 8)
     for _ in range(7):  # three epochs of two batches, then one more
         expected, following = order.take(state, 8)
@@ -38,33 +36,26 @@ def test_evaluation_batches_hold_every_index_once_in_order(total: int) -> None:
     assert all(0 < len(batch) <= 8 for batch in batches)
 
 
-def test_reading_ahead_is_map_and_no_further_ahead_than_it_says() -> None:
-    begun: list[int] = []
+def test_stamps_read_ahead_are_those_that_each_job_wants(make_survey: Callable[..., Dataset]) -> None:
+    stamps = Stamps(make_survey(12), CPU)
+    jobs = ["e", "bad", "", "cab"]
 
-    def work(job: int) -> int:
-        begun.append(job)
-        return job * job
+    def wanted(job: str) -> np.ndarray:
+        return np.array([ord(letter) - ord("a") for letter in job], dtype=np.int64)
 
-    with closing(read_ahead(work, range(20))) as results:
-        for taken in range(1, 11):
-            assert next(results) == (taken - 1) ** 2
-            time.sleep(0.01)  # time enough for the reader to overstep, if it does
-            assert len(begun) <= taken + READ_AHEAD
-        assert list(results) == [job * job for job in range(10, 20)]
-    assert begun == list(range(20))
+    with closing(stamps.ahead(jobs, wanted)) as read:
+        for job, (given, stack) in zip(jobs, read, strict=True):
+            assert given == job
+            assert torch.equal(stack.images, stamps.read(wanted(job)).images)
 
 
-def test_an_error_of_the_reader_is_raised_in_its_place_and_the_thread_ends() -> None:
-    def work(job: int) -> int:
-        if job == 3:
-            raise KeyError(job)
-        return job
-
-    results = read_ahead(work, range(10))
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(KeyError):
-        next(results)
-    assert not any(thread.name.startswith("reader") for thread in threading.enumerate())
+def test_an_error_of_reading_is_raised_in_its_place(make_survey: Callable[..., Dataset]) -> None:
+    stamps = Stamps(make_survey(12), CPU)
+    read = stamps.ahead(range(20), lambda job: np.array([job]))
+    for job in range(12):
+        assert next(read)[0] == job
+    with pytest.raises(IndexError, match="indices must lie in"):
+        next(read)
 
 
 def test_a_view_depends_on_its_sample_alone(make_survey: Callable[..., Dataset]) -> None:

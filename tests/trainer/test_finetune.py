@@ -136,6 +136,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
     for state in (Checkpoints.newest, Checkpoints.best):
         cut, whole = (state(Checkpoints(tmp_path / name / "checkpoints")) for name in ("cut", "whole"))
+        assert cut.pop("order", None) == whole.pop("order", None)  # holds text, which assert_close does not take
         torch.testing.assert_close(cut, whole, rtol=0.0, atol=0.0)
 
 

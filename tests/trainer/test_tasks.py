@@ -39,9 +39,23 @@ def test_a_smaller_share_of_the_labels_lies_within_a_larger_one(make_survey: Cal
         assert set(small.train) < set(large.train)
         assert np.array_equal(small.validation, large.validation)  # the judge stays the same
     assert np.array_equal(shares[2].train, dataset.split("train"))
-    assert len(shares[0].train) == round(0.5 * len(shares[2].train))
+    everyone = len(shares[2].train)
+    assert abs(len(shares[0].train) - 0.5 * everyone) < 4 * np.sqrt(0.25 * everyone)  # each galaxy is drawn by itself
     other = choose_labels(replace(CONFIG, label_fraction=0.5, seed=1), dataset, task)
     assert set(other.train) != set(shares[0].train)
+
+
+def test_a_share_of_the_labels_holds_all_observations_of_its_galaxies_wherever_they_lie_in_the_file(
+    make_survey: Callable[..., Dataset],
+) -> None:
+    galaxy = np.random.default_rng(2).permutation(np.arange(1, 101).repeat(4))
+    chosen = {}
+    for name, thing_id in (("one", galaxy), ("reversed", galaxy[::-1])):
+        dataset = make_survey(400, name=name, side_px=5, change={"thing_id": thing_id})
+        labels = choose_labels(replace(CONFIG, label_fraction=0.5), dataset, make_task(CONFIG, dataset))
+        chosen[name] = np.bincount(thing_id[labels.train], minlength=101)
+    assert set(chosen["one"]) == {0, 4}
+    assert np.array_equal(chosen["one"], chosen["reversed"])
 
 
 def test_too_few_labels_are_refused_with_their_numbers(make_survey: Callable[..., Dataset]) -> None:
