@@ -7,7 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "numba", "pyarrow", "ray", "astropy", "scipy", "webdataset", "indexed_bzip2", "reproject")
+PACKAGES = (
+    "torch", "numpy", "numba", "pyarrow", "google-crc32c", "ray", "astropy", "scipy", "indexed_bzip2", "reproject",
+    "webdataset", "nvidia-dali-cuda130", "zarr", "h5py", "tensorstore",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:

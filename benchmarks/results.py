@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class StageReport:
     own: str  # name of the result that is the stage's rate in the verdict
     pairs: tuple[tuple[str, str], ...]  # (of which result, over which): the ratios that say something
     left_out: tuple[str, ...] = ()  # peers that are not installed
+    wanted: Mapping[tuple[str, str], float] = field(default_factory=dict)  # of some pairs: the least ratio
 
     def __post_init__(self) -> None:
         named = {self.own, *(name for pair in self.pairs for name in pair)}

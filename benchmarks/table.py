@@ -17,8 +17,9 @@ def show(report: Report, console: Console) -> None:
         table.add_section()
     console.print(table)
     for stage in report.stages:
-        for name, ratio in stage.ratios().items():
-            console.print(f"{ratio:8,.2f}  {name}", highlight=False)
+        for pair, (name, ratio) in zip(stage.pairs, stage.ratios().items(), strict=True):
+            wanted = f"  (wanted: {stage.wanted[pair]:g})" if pair in stage.wanted else ""
+            console.print(f"{ratio:8,.2f}  {name}{wanted}", highlight=False, soft_wrap=True)
         for peer in stage.left_out:
             console.print(f"left out: {peer}, which is not installed", highlight=False)
     console.print(report.verdict, highlight=False)

@@ -15,6 +15,7 @@ class Contender:
     name: str
     unit: str = "images/s"
     step: Callable[[], int]  # does it once, and returns how many images (or what the unit counts) it made
+    prepare: Callable[[], None] = lambda: None  # before each step, not timed
     warm_up: Callable[[], object] | None = None  # in place of the first step, where that takes too long
     bytes_per_image: int
     params: Mapping[str, Param]
@@ -33,9 +34,11 @@ def race(
     """
     rates: dict[str, list[float]] = {each.name: [] for each in contenders}
     for each in contenders:
+        each.prepare()
         (each.warm_up or each.step)()
     for _ in range(rounds):
         for each in contenders:
+            each.prepare()
             sync()
             began = clock()
             images = each.step()

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from sharding import Dataset
 from trainer.config import EncoderConfig, PretrainConfig
-from trainer.data import Batch, global_batches
+from trainer.data import Batch, Indices, global_batches
 from trainer.distributed import joined
 from trainer.meter import Meter
-from trainer.pretrain import KEY, QUERY, Pretraining
+from trainer.pretrain import Pretraining
 
 from ..practice import PracticeData
 from ..results import Param, StageReport
@@ -65,7 +65,7 @@ def measure(dataset: Dataset, settings: PretrainConfig, rounds: int) -> StageRep
     return StageReport(stage="train", results=results, own=IN_MEMORY, pairs=((IN_MEMORY, WHOLE),))
 
 
-def _read_and_augment(training: Pretraining, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _read_and_augment(training: Pretraining, batch: Batch) -> tuple[Tensor, Tensor, Indices]:
     """Query views, key views, and the order of the keys; nothing runs ahead, so that all of the cost is seen."""
-    pair = training.read(batch)
-    return training.view(pair.queries, QUERY, pair), training.view(pair.keys, KEY, pair), pair.permutation
+    pair = training.pair(batch)
+    return *training.views(pair, training.stamps.read(pair.unique)), pair.order

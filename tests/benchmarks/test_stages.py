@@ -1,4 +1,4 @@
-"""Every stage's benchmark runs, and its peers do the work that they are timed for; ingest has a file of its own."""
+"""The stages' benchmarks run, and their peers do what they are timed for; ingest and read have files of their own."""
 
 import json
 from pathlib import Path
@@ -10,30 +10,13 @@ import torch
 from augment import apply, draw, preset
 from benchmarks import __main__ as command
 from benchmarks.practice import PracticeData
-from benchmarks.stages import augment, read, train
+from benchmarks.stages import augment, train
 from trainer.config import EncoderConfig, PretrainConfig
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PracticeData:
     return PracticeData(tmp_path_factory.mktemp("practice"), galaxies=30)
-
-
-@pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning")  # webdataset's own
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_read_runs_and_its_peer_reads_the_same_images(data: PracticeData):
-    pytest.importorskip("webdataset")
-    report = read.run(data, rounds=1)
-    assert {result.name for result in report.results} == {read.OURS, read.WEBDATASET}
-    theirs = np.concatenate(list(read.webdataset_batches(data.dataset)))
-    assert np.array_equal(theirs, data.dataset.images(np.arange(len(data.dataset))))
-
-
-def test_a_peer_that_is_not_installed_is_left_out(data: PracticeData, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(read.importlib.util, "find_spec", lambda name: None)
-    report = read.run(data, rounds=1)
-    assert [result.name for result in report.results] == [read.OURS]
-    assert (report.left_out, report.ratios()) == (("webdataset",), {})
 
 
 def test_train_runs(data: PracticeData):
