@@ -32,8 +32,10 @@ demo-input:
 	@test -z "$(FRAMES)" -a -z "$(CATALOG)" || test -n "$(FRAMES)" -a -n "$(CATALOG)" \
 	  || { echo "make: FRAMES and CATALOG go together: give a folder of frames and the catalogue of its objects" >&2; exit 2; }
 
+# Two at a time, but for tests/system, whose whole jobs want the machine for themselves.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/system
+	$(BIN)/python -m pytest tests/system
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

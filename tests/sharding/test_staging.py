@@ -379,7 +379,7 @@ from sharding import Dataset, staging
 path, folder, slow, seconds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 fast = staging.read_range
 def read_range(source, shard, offset, out):
-    os.write(1, f"copies {shard} {os.getpid()}\n".encode())  # one write, which another process cannot tear
+    os.write(1, f"copies {shard} {os.getpid()}\\n".encode())  # one write, which another process cannot tear
     copying.set()
     if str(shard) in slow:
         time.sleep(seconds)

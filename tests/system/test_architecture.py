@@ -20,7 +20,7 @@ ALLOWED = {
     "trainer": {"sharding", "augment"},
     "benchmarks": {"ingest", "sharding", "augment", "trainer"},
 }
-HEAVY = ("ray", "nvidia", "zarr", "webdataset", "astropy", "galsim", "h5py")
+HEAVY = ("ray", "nvidia", "zarr", "webdataset", "astropy", "galsim", "h5py", "aiohttp", "s3fs")
 
 
 def _imports(path: Path) -> Iterator[str]:
