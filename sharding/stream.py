@@ -17,10 +17,9 @@ from .dataset import Dataset, Images
 from .encoding import decode
 from .errors import DatasetError, one_line
 from .records import TarRecords, file_bytes
-from .storage import Storage
+from .storage import Storage, read_range
 
-_PIECE = 1 << 20  # bytes asked of the storage as one row: those of a URL are fetched side by side
-_AHEAD = 16  # pieces of a buffer
+_BUFFER_BYTES = 16 << 20  # of a shard, read at a time: its parts are fetched side by side from a URL
 
 
 def stream(location: Path | str) -> Iterator[dict[str, Any]]:
@@ -95,20 +94,14 @@ class _ShardFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         out = np.frombuffer(buffer, dtype=np.uint8)[: self._size - self._position]
-        whole = len(out) // _PIECE * _PIECE
         try:
-            self._read(out[:whole].reshape(-1, _PIECE))
-            self._read(out[whole:].reshape(1, -1))
+            if len(out):
+                read_range(self._storage, self._shard, self._position, out)
         except DatasetError as err:
             self.fault = str(err)
             raise
+        self._position += len(out)
         return len(out)
-
-    def _read(self, rows: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        if rows.size:
-            offset = self._position + np.arange(len(rows)) * rows.shape[1]
-            self._storage.read(np.full(len(rows), self._shard), offset, rows, None)
-            self._position += rows.size
 
 
 def _read_tar(file: _ShardFile, where: str) -> Iterator[dict[str, Any]]:
@@ -117,7 +110,7 @@ def _read_tar(file: _ShardFile, where: str) -> Iterator[dict[str, Any]]:
         from webdataset.tariterators import group_by_keys, tar_file_expander
     except ImportError as err:
         raise DatasetError(f"{where}: {one_line(err)}; pip install 'skymill[webdataset]'") from err
-    opened = {"url": where, "stream": io.BufferedReader(file, _PIECE * _AHEAD)}
+    opened = {"url": where, "stream": io.BufferedReader(file, _BUFFER_BYTES)}
     try:
         yield from group_by_keys(tar_file_expander([opened]))
     except Exception as err:

@@ -51,8 +51,8 @@ def test_samples_come_in_the_order_of_the_dataset_with_its_pixels(
 
 
 def test_shards_of_many_pieces_are_whole(location: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharding.stream._PIECE", 700)  # no divisor of anything in a tar
-    monkeypatch.setattr("sharding.stream._AHEAD", 3)
+    monkeypatch.setattr("sharding.storage._ROW", 700)  # no divisor of anything in a tar
+    monkeypatch.setattr("sharding.stream._BUFFER_BYTES", 3 * 700)
     images = [sample["image.npy"] for sample in stream(location)]
     np.testing.assert_array_equal(images, dataset.images(range(9)))
 
@@ -133,8 +133,7 @@ def test_a_damaged_shard_is_one_line_and_all_before_it_is_whole(
 def test_a_shard_that_cannot_be_read_is_the_storages_line(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = stream(copy)
     with monkeypatch.context() as patch:
-        patch.setattr("sharding.stream._PIECE", 512)
-        patch.setattr("sharding.stream._AHEAD", 1)
+        patch.setattr("sharding.stream._BUFFER_BYTES", 512)
         next(samples)
         (copy / SHARD).write_bytes(b"")
         with pytest.raises(DatasetError, match=f"^{copy}/{SHARD}: cannot be read"):
