@@ -9,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from sharding.errors import one_line
-from sharding.tables import read_parquet
+from sharding.tables import find_column, read_parquet
 
 from .errors import IngestError
 
@@ -18,7 +18,7 @@ SDSS_BANDS = "ugriz"
 
 def read_table(path: Path) -> pa.Table:
     """Read CSV (also .csv.gz), Parquet or FITS, recognised by the file's name."""
-    readers = {".csv": pa.csv.read_csv, ".parquet": _read_parquet, ".fits": _read_fits, ".fit": _read_fits}
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".fits": _read_fits, ".fit": _read_fits}
     name = path.name.removesuffix(".gz")
     reader = readers.get(Path(name).suffix.lower())
     if reader is None:
@@ -31,6 +31,15 @@ def read_table(path: Path) -> pa.Table:
         raise IngestError(f"{path}: there is no such file; check --catalog") from err
     except (OSError, ValueError, TypeError, pa.ArrowException) as err:
         raise IngestError(f"{path}: not a readable {Path(name).suffix} table ({one_line(err)})") from err
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """A specObjID above 2**63 would make its column one of rounded floats: it is then kept as text."""
+    table = pa.csv.read_csv(path)
+    found = find_column(table, "specobjid")
+    if found is None or not pa.types.is_floating(table.schema.field(found).type):
+        return table
+    return pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types={found: pa.string()}))
 
 
 def _read_parquet(path: Path) -> pa.Table:

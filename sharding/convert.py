@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .atomic import atomic_file
 from .dataset import Dataset
-from .encoding import Encoding, Name
+from .encoding import Encoding, Name, step_columns
 from .errors import DatasetError
 from .loss import LossMeter
 from .manifest import SAMPLES, FileEntry, Manifest
@@ -72,6 +72,9 @@ def _target(source: Dataset, container: str, name: Name | None, fraction: float 
             f"{source.location}: {container} of {encoding.name} is what it is already; "
             "give another --format or --encoding"
         )
+    taken = [name for name in step_columns(manifest.bands) if source.has(name)]
+    if encoding.name == "int16" and manifest.encoding.name != "int16" and taken:
+        raise DatasetError(f"{source.location}: has a label {taken[0]}, which int16 needs for its own; rename it")
     slots = 0
     if container == ZarrRecords.container:
         slots = manifest.slots_per_shard or max(shard.samples for shard in manifest.shards)

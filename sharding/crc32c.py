@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
+from .compiled import compiled
+
 UInt64 = npt.NDArray[np.uint64]
 
 _REVERSED = 0x82F63B78  # the polynomial, bits reversed
@@ -96,7 +98,7 @@ def _table(count: int) -> UInt64:
 _AFTER_LONG, _AFTER_SHORT, _AFTER_BYTE = _table(_LONG), _table(_SHORT), _table(1)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, inline="always")
 def _moved(crc: np.uint64, table: UInt64) -> np.uint64:
     """The sum after the zero bytes of a `_table`."""
     low = np.uint64(255)
@@ -108,12 +110,12 @@ def _moved(crc: np.uint64, table: UInt64) -> np.uint64:
     )
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, inline="always")
 def _add_byte(crc: np.uint64, byte: np.uint64) -> np.uint64:
     return (crc >> _WORD) ^ np.uint64(_AFTER_BYTE[0, (crc ^ byte) & np.uint64(255)])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_by_table(crc: np.uint64, word: np.uint64) -> np.uint64:
     for _ in range(8):
         crc = _add_byte(crc, word & np.uint64(255))
@@ -124,7 +126,7 @@ def _add_by_table(crc: np.uint64, word: np.uint64) -> np.uint64:
 _add_word = _add_by_table if _NAME is None else _add_by_instruction
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add_bytes(crc: np.uint64, address: np.uint64, count: np.uint64) -> np.uint64:
     """The sum after ``count`` more bytes, which lie at an address."""
     end = address + count
@@ -148,7 +150,7 @@ def add_bytes(crc: np.uint64, address: np.uint64, count: np.uint64) -> np.uint64
     return crc
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _rows(address: np.uint64, stride: np.uint64, count: np.uint64, sums: npt.NDArray[np.uint32]) -> None:
     for row in range(len(sums)):
         sums[row] = add_bytes(START, address + np.uint64(row) * stride, count) ^ START

@@ -17,7 +17,7 @@ from .manifest import SAMPLES, Manifest
 from .mapping import Bytes
 from .samples import Layout, Samples, check_samples, open_samples
 from .storage import Storage, open_storage
-from .tables import to_numpy
+from .tables import identifiers, to_numpy
 
 Indices = npt.NDArray[np.int64]
 Images = npt.NDArray[np.float32]
@@ -125,9 +125,7 @@ class Dataset:
     @cached_property  # each split asks for it, and without thing_ids the sky is searched
     def _identity(self) -> Indices:
         position = [np.asarray(self.column(name), np.float64) if self.has(name) else None for name in ("ra", "dec")]
-        objid = self._known("objid")
-        if objid is None:
-            raise DatasetError(f"{self.location}: column objid: expected whole numbers; ingest again")
+        objid = self.column("objid").astype(np.int64)
         return galaxy_identity(objid, self._known("thing_id"), self._known("specobjid"), *position)
 
     def images(self, indices: npt.ArrayLike) -> Images:
@@ -230,11 +228,13 @@ class Dataset:
         return self._table.read([found])[found]
 
     def _known(self, name: str) -> Indices | None:
-        """A column of identifiers, 0 where there is none; None where it is missing or rounded to floats."""
+        """A column of identifiers, 0 where there is none; None where it is missing."""
         if not self.has(name):
             return None
-        column = self._column(name)
-        if not pa.types.is_integer(column.type):
-            return None
-        values = np.asarray(column.fill_null(0).to_numpy())
-        return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
+        values = identifiers(self._column(name))
+        if values is None:
+            raise DatasetError(
+                f"{self.location}: column {name}: expected whole numbers or their digits, got others, which may be "
+                "rounded; ingest it as text, or without it"
+            )
+        return values

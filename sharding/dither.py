@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from .compiled import compiled
+
 MULTIPLIERS = (0x85EBCA6B, 0xC2B2AE35)
 WEYL = 0x9E3779B9
 
@@ -56,7 +58,7 @@ def _dither(key, p):  # type: ignore[no-untyped-def]  # numba types it: (uint32,
     return np.float32(np.int32(h >> np.uint32(8))) * np.float32(2.0**-24)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def put_on(images: Float32Array, key: UInt32Array, step: Float32Array, out: Int16Array) -> None:
     """Store ``images`` (n, band, pixel) as ``out``; ``step`` (n, band) is doubled where a pixel would not fit.
 
@@ -64,11 +66,11 @@ def put_on(images: Float32Array, key: UInt32Array, step: Float32Array, out: Int1
     """
     for i in range(images.shape[0]):
         for b in range(images.shape[1]):
-            while not _put_on_band(images[i, b], key[i], b * images.shape[2], step[i, b], out[i, b]):
+            while not _put_on_band(images[i, b], key[i], b * images.shape[2], step[i, b], out[i, b]):  # type: ignore[no-untyped-call]
                 step[i, b] *= np.float32(2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _put_on_band(pixels, key, first, step, out):  # type: ignore[no-untyped-def]  # numba types it
     """Whether every pixel of a band fits into 16 bits; ``first`` is the flat number of its first pixel."""
     lowest, highest = 0.0, 0.0
@@ -79,7 +81,7 @@ def _put_on_band(pixels, key, first, step, out):  # type: ignore[no-untyped-def]
     return lowest >= _LOWEST and highest <= _HIGHEST
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def take_off(stored: Int16Array, key: UInt32Array, step: Float32Array, out: Float32Array) -> None:
     """Decode ``stored`` (n, band, pixel) with the steps (n, band) into ``out``."""
     for i in range(stored.shape[0]):

@@ -22,6 +22,7 @@ Steps = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _DTYPE: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "int16": np.dtype("<i2")}
+_BRIGHTEST = 1e38  # nanomaggy / pixel; near the end of float32 a decoded pixel could be infinite
 _SMALLEST_STEP = float(np.finfo(np.float32).smallest_normal)
 
 
@@ -91,6 +92,7 @@ def encode(images: Images, objid: Indices, encoding: Encoding, bands: Sequence[s
     """
     _refuse(~np.isfinite(images), objid, "a pixel is not finite: it cannot be encoded")
     if encoding.name == "int16":
+        _refuse(np.abs(images) > _BRIGHTEST, objid, "a pixel is no flux (above 1e38): it cannot be encoded as int16")
         from .dither import dither_key, put_on  # numba: not where pixels are only looked up
 
         stored = np.empty(images.shape, dtype=encoding.dtype)

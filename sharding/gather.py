@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .compiled import compiled
 from .crc32c import BLOCK, START, add_bytes
 from .mapping import Bytes
 
@@ -86,14 +87,14 @@ def _mincore(typing: Any, address: Any, count: Any, pages: Any) -> Any:
     return types.int32(types.uint64, types.uint64, types.uint64), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def advise(address: np.uint64, count: np.uint64, advice: int) -> bool:
     """Tell the kernel about ``count`` mapped bytes; whether it could do what was asked."""
     first = address & ~np.uint64(PAGE - 1)
     return bool(_madvise(first, address + count - first, advice) == 0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def is_resident(address: np.uint64, count: np.uint64, pages: npt.NDArray[np.uint8]) -> bool:
     """Whether ``count`` mapped bytes are all in memory; ``pages`` is room for a byte of each page that they touch."""
     first = address & ~np.uint64(PAGE - 1)
@@ -109,7 +110,7 @@ def tells_residence(mapped: Bytes) -> bool:
     return not is_resident(np.uint64(behind), np.uint64(PAGE), np.empty(1, dtype=np.uint8))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_past_caches(target: np.uint64, source: np.uint64, count: np.uint64) -> None:
     done = _copy_bytes(target, source, min(count, (_LINE - target) & (_LINE - np.uint64(1))))
     while done + _LINE <= count:
@@ -118,7 +119,7 @@ def _copy_past_caches(target: np.uint64, source: np.uint64, count: np.uint64) ->
     _copy_bytes(target + done, source + done, count - done)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy_and_sum(target: np.uint64, source: np.uint64, count: np.uint64) -> np.uint64:
     """Copy past the caches; gives the CRC32C."""
     crc, done = START, np.uint64(0)
@@ -130,7 +131,7 @@ def _copy_and_sum(target: np.uint64, source: np.uint64, count: np.uint64) -> np.
     return crc ^ START
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def gather(
     sources: UInt64,
     target: np.uint64,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from .compiled import compiled
 
 Indices = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -16,7 +17,7 @@ Float64s = npt.NDArray[np.float64]
 _X, _Y = 1 << 40, 1 << 20  # a cell's number is ix * _X + iy * _Y + iz: three cells along z are three numbers in a row
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _root(forest: Any, row: Any) -> Any:
     while forest[row] != row:
         forest[row] = forest[forest[row]]  # halves the path for those who come after
@@ -24,13 +25,13 @@ def _root(forest: Any, row: Any) -> Any:
     return row
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _unite(forest: Any, a: Any, b: Any) -> None:
     a, b = _root(forest, a), _root(forest, b)
     forest[max(a, b)] = min(a, b)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def unite_pairs(forest: Indices, left: Indices, right: Indices) -> None:
     """Make one group, in ``forest``, of left[i] and right[i] for each i."""
     for pair in range(len(left)):
@@ -62,7 +63,7 @@ def _by_cell(rows: Indices, position: Float64s, chord: float) -> tuple[Indices, 
     return rows[order], unit[order], cell[order]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _unite_neighbours(
     forest: Any, lone: Any, lone_unit: Any, lone_cell: Any, every: Any, unit: Any, cell: Any, chord_squared: Any
 ) -> None:

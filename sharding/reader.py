@@ -79,11 +79,12 @@ class Reader:
                 yield batch
                 if os.getpid() != owner:
                     raise RuntimeError("a reader's batches cannot go on in a forked process: begin anew there")
-                free.append(filling.buffer)
+                if pending:  # the last batch keeps its own
+                    free.append(filling.buffer)
         finally:
             if os.getpid() == owner:  # a forked process has no thread to wait for, but perhaps a lock that one held
                 pool.shutdown(cancel_futures=True)
-                self._spare.extend((*free, *(filling.buffer for filling in pending)))  # the last batch keeps its own
+                self._spare.extend((*free, *(filling.buffer for filling in pending)))
 
     def _buffer(self) -> "_Buffer":
         try:

@@ -129,7 +129,9 @@ class Rewriter:
         if self.meter is None:
             return shard.table, []
         bands = self.source.bands
-        table = shard.table.drop_columns([name for name in step_columns(bands) if name in shard.table.column_names])
+        table = shard.table
+        if self.source.manifest.encoding.name == "int16":
+            table = table.drop_columns(list(step_columns(bands)))
         losses, steps = [], []
         for some in shard.blocks if self.target.encoding.is_lossy else ():
             images, objid = self._images(shard, some), shard.objid[some]

@@ -4,8 +4,8 @@
 
 Training starts at once. In the background the ranks of a node copy the first shards, as many as fit into 500 GB, once
 for all of them and each verified; every record is read from the copy as soon as there is one. The copies stay for the
-next job, which goes on where this one ended: remove the folder when they are no longer wanted. A folder in /dev/shm
-stages to memory. Order, pixels and checksums are the same as ever: only where bytes come from differs.
+next job, which goes on where this one ended: remove the folder when they are no longer wanted. The limit is for this
+dataset: copies of others, which lie beside, are not counted and not removed. A folder in /dev/shm stages to memory. Order, pixels and checksums are the same as ever: only where bytes come from differs.
 
 Whatever happens to the folder (it is full, not writable, its disk fails) is told in one warning, and the dataset is
 read from where it was. A fault of the dataset itself is an error as always. How copies are made is copies.py's.

@@ -46,6 +46,27 @@ def to_numpy(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
     return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy())
 
 
+def identifiers(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+    """Identifiers as int64, 0 where there is none; those above its range become the number of the same 64 bits.
+
+    Taken are integers, digits, and floats that are whole and too small to have been rounded; None for anything else.
+    """
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        text = pc.utf8_trim_whitespace(column.fill_null("0"))
+        text = pc.if_else(pc.equal(text, ""), "0", text)
+        if not pc.all(pc.match_substring_regex(text, r"^-?\d{1,20}$")).as_py():
+            return None
+        return np.array([int(word) % 2**64 for word in text.to_pylist()], dtype=np.uint64).view(np.int64)
+    if pa.types.is_floating(column.type):
+        values = np.nan_to_num(np.asarray(column.fill_null(0).to_numpy()))
+        exact = np.abs(values) < _EXACT_IN_FLOAT
+        return values.astype(np.int64) if (exact & (values % 1 == 0)).all() else None
+    if not pa.types.is_integer(column.type):
+        return None
+    values = np.asarray(column.fill_null(0).to_numpy())
+    return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
+
+
 def read_parquet(source: Path | pa.NativeFile, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file, whole or some columns of it.
 

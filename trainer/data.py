@@ -124,7 +124,7 @@ def global_batches(order: Order, state: State, batch: int) -> Iterator[Batch]:
     """The endless sequence of global batches from ``state`` on; the same on any number of ranks."""
     while True:
         indices, following = order.take(state, batch)
-        yield Batch(indices, replace(following, position=following.position - batch), following)
+        yield Batch(indices, replace(following, position=following.position - len(indices)), following)
         state = following
 
 

@@ -20,7 +20,9 @@ def add_source(parser: argparse.ArgumentParser, text: str) -> None:
         metavar="DIR",
         help="copy the shards there while training, once per node, and read them there; kept for the next run",
     )
-    group.add_argument("--stage-gb", type=float, metavar="GB", help="with --stage: copy no more than this")
+    group.add_argument(
+        "--stage-gb", type=float, metavar="GB", help="with --stage: copy no more than this of the dataset"
+    )
 
 
 def open_source(args: argparse.Namespace, console: Console) -> Dataset:

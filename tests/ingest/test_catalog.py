@@ -284,3 +284,10 @@ def test_the_casjobs_query_has_the_paper_s_conditions_and_one_row_a_galaxy() -> 
         "sp.spectrum = 1",
     ):
         assert query.count(condition) == 1, condition
+
+
+def test_a_spectrum_s_number_beyond_int64_is_not_rounded(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.csv"
+    rows = [f"{n},10.0,0.0,94,1,12,{spectrum}" for n, spectrum in ((1, 299489952322840576), (2, 2**63 + 5))]
+    path.write_text("\n".join(["objid,ra,dec,run,camcol,field,specObjID", *rows]) + "\n")
+    assert read_catalog(path).table["specObjID"].to_pylist() == ["299489952322840576", str(2**63 + 5)]

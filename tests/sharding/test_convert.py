@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sharding import Dataset, DatasetError, verify
@@ -23,6 +24,7 @@ from sharding.convert import convert
 from sharding.encoding import NAMES, Encoding, decode, encode
 from sharding.manifest import Manifest
 from sharding.sample_json import sample_json
+from sharding.writer import finish, write_batches
 
 MakeDataset = Callable[[Path, str], Path]
 Flip = Callable[[Path, int, int], None]
@@ -249,3 +251,15 @@ def test_the_commands(dataset_path: Path, tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == f"sharding: error: --out: {out} is already there; remove it or choose another\n"
     assert main(["index", str(out), "--out", str(tmp_path / "index")]) == 0
     assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["00000.idx", "00002.idx"]
+
+
+def test_a_label_that_is_called_as_a_step_is_not_lost(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "given", "webdataset")
+    table = Dataset.open(folder).samples
+    write_batches(folder / "samples.parquet", [table.append_column("Step_G", pa.array(np.arange(9.0)))])
+    manifest = Manifest.read(folder)
+    finish(folder, manifest, [entry.name for entry in manifest.files])
+    with pytest.raises(DatasetError, match="has a label step_g, which int16 needs"):
+        convert(folder, tmp_path / "int16", encoding="int16")
+    with convert(folder, tmp_path / "float16", encoding="float16") as converted:
+        assert converted.column("step_g").tolist() == list(range(9))

@@ -3,12 +3,14 @@
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.coordinates import Angle, angular_separation, offset_by
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sharding.identity import galaxy_identity
+from sharding.tables import identifiers
 
 ARCSEC = 1 / 3600  # [deg]
 THINGS = st.sampled_from([-9999, -1, 0, 0, 0, 1, 2, 3])
@@ -181,3 +183,20 @@ def test_golden_names() -> None:
 
 
 GOLDEN = [77, -4841757331705674101, -6285670032993475457, -5129086469845657719]
+
+
+def test_digits_and_floats_are_identifiers_only_where_nothing_is_rounded() -> None:
+    large = 2**63 + 5  # of a plate from 8192 on
+    expected = np.array([7, 0, 0, large], dtype=np.uint64).view(np.int64)
+    for column in (
+        pa.chunked_array([[7, None, 0, large]], pa.uint64()),
+        pa.chunked_array([[" 7", None, "", str(large)]], pa.string()),
+    ):
+        found = identifiers(column)
+        assert found is not None
+        np.testing.assert_array_equal(found, expected)
+    found = identifiers(pa.chunked_array([[7.0, None, float("nan"), 2.0**52]]))
+    assert found is not None
+    assert found.tolist() == [7, 0, 0, 2**52]
+    for rounded in ([3e17], [0.5], ["1.2e18"], ["x"]):
+        assert identifiers(pa.chunked_array([rounded])) is None

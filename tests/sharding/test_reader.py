@@ -342,3 +342,11 @@ def test_reading_does_not_wait_for_what_the_device_computes(encoded: Dataset, gp
     next(batches)
     assert not torch.cuda.current_stream().query()
     batches.close()
+
+
+def test_the_last_batch_stays_as_it_is_when_the_reader_is_used_again(dataset: Dataset) -> None:
+    reader = Reader(dataset, torch.device("cpu"), threads=1)
+    (last,) = reader.batches([np.array([0, 1])])
+    for _ in range(3):
+        list(reader.batches([np.array([2, 3])] * 4))
+    assert np.array_equal(last.pixels().numpy(), dataset.images([0, 1]))
