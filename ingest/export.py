@@ -42,7 +42,7 @@ _OF_A_BAND = (
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m ingest export`."""
-    parser.add_argument("dataset", type=Path, help="folder that holds dataset.json")
+    parser.add_argument("dataset", help="folder that holds dataset.json, or a URL")
     parser.add_argument("--objid", type=int, required=True, help="which object")
     parser.add_argument("--out", type=Path, required=True, help="FITS file to write; must not exist yet")
     parser.set_defaults(command=_export)
@@ -66,7 +66,7 @@ def export_stamp(dataset: Dataset, objid: int, out: Path) -> None:
     found = np.flatnonzero(dataset.column("objid") == objid)
     if not found.size:
         raise IngestError(
-            f"{dataset.path}: no sample has objid {objid} (of {len(dataset)}); rejects.parquet may say why"
+            f"{dataset.location}: no sample has objid {objid} (of {len(dataset)}); rejects.parquet may say why"
         )
     index = int(found[0])
     from astropy.io import fits
@@ -107,7 +107,7 @@ def _wcs(dataset: Dataset, index: int) -> Any:
     stated = _TAN.match(dataset.manifest.projection)
     if stated is None:
         raise IngestError(
-            f"{dataset.path}: expected a gnomonic projection with north up, got {dataset.manifest.projection!r}; "
+            f"{dataset.location}: expected a gnomonic projection with north up, got {dataset.manifest.projection!r}; "
             "a stamp of unknown projection cannot get a WCS"
         )
     ra, dec = (_value(dataset, name, index) for name in ("ra", "dec"))

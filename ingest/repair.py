@@ -51,7 +51,8 @@ def recognised(config: IngestConfig, work: Prepared) -> Manifest:
     manifest = _manifest(config.out)
     given = json.loads(json.dumps(settings(config, work)))  # as a manifest holds it
     if other := [name for name, value in given.items() if getattr(manifest, name) != value]:
-        raise _already_there(config.out, other[0])
+        what = "the objects or --samples-per-shard" if other[0] == "plan" else other[0]
+        raise _already_there(config.out, what)
     return manifest
 
 
@@ -69,6 +70,8 @@ def examine(
     _check_catalog(config, work)
     names = {finding.name for finding in found}
     shards = tuple(entry for entry in manifest.shards if entry.name in names)
+    if folders := [entry.name for entry in shards if (config.out / entry.name).is_dir()]:
+        raise IngestError(f"{config.out / folders[0]}: a folder where a shard belongs; move it away and start again")
     metadata = tuple(entry for entry in manifest.files if entry.name in names)
     return Damage(shards, metadata, tuple(_strays(found, manifest)))
 

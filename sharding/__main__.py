@@ -1,6 +1,7 @@
 """`python -m sharding info | verify | convert | index DATASET`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +18,21 @@ from .verify import verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when all is well, 1 when `verify` found a fault, 2 for a user's error."""
+    """Run one command; 0 when all is well, 1 when `verify` found a fault, 2 for a user's error, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
     try:
+        args.dataset = _folder(args.dataset)
         return int(args.command(args))
-    except (DatasetError, OSError) as err:
+    except DatasetError as err:
         print(f"sharding: error: {err}", file=sys.stderr)
         return 2
+    except OSError as err:
+        where = err.filename or getattr(args, "out", None) or args.dataset
+        print(f"sharding: error: {where}: {err.strerror}; make room, or choose another place", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sharding: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         ("index", _index, "write index files for DALI's readers.webdataset"),
     ):
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("dataset", type=Path, help="folder that holds dataset.json")
+        sub.add_argument("dataset", help="folder that holds dataset.json")
         sub.set_defaults(command=command)
         if command is _info:
             sub.add_argument("--figure", type=Path, metavar="F.png", help="also draw 64 random stamps and the noise")
@@ -45,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         if command is _convert:
             _add_conversion(sub)
     return parser
+
+
+def _folder(given: str) -> Path:
+    if "://" in given:
+        raise DatasetError(f"{given}: this command takes a folder, got a URL; copy the dataset first")
+    return Path(given)
 
 
 def _add_conversion(parser: argparse.ArgumentParser) -> None:

@@ -183,6 +183,8 @@ class Dataset:
         """
         from .staging import StagedStorage
 
+        if isinstance(self.location, Path) and folder.resolve().is_relative_to(self.location.resolve()):
+            raise DatasetError(f"{folder}: expected a folder for copies outside of the dataset; choose another")
         self.storage = StagedStorage(self.storage, self.manifest, folder, limit_bytes, told)
 
     def dither(self, indices: Indices) -> tuple[Indices, Images] | None:

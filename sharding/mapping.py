@@ -31,7 +31,7 @@ def map_file(path: Path, expected_bytes: int) -> Bytes:
     behind the end is mapped too, which can never be in memory: see `gather.tells_residence`.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_opened) as file:
             actual = os.fstat(file.fileno()).st_size
             if actual != expected_bytes:
                 raise DatasetError(
@@ -40,6 +40,11 @@ def map_file(path: Path, expected_bytes: int) -> Bytes:
             return _map(file.fileno(), actual)
     except OSError as err:
         raise DatasetError(f"{path}: cannot be read ({err.strerror}); is the dataset whole?") from err
+
+
+def _opened(path: str, flags: int) -> int:
+    """Without waiting: a pipe under a shard's name would wait for who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _map(descriptor: int, size: int) -> Bytes:

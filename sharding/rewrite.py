@@ -5,9 +5,10 @@ tables' files, the manifest and the folder are the business of `convert`.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class Rewriter:
     advance: Callable[[int], None]  # hears from several threads how many more bytes of pixels are done
     entries: list[ShardEntry] = field(default_factory=list)
     losses: list[LossPart] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)  # nobody waits for the shards under way
 
     def tables(self, samples: Samples) -> Generator[pa.Table, None, None]:
         """Write all shards; yield the table of each one's samples."""
@@ -86,6 +88,7 @@ class Rewriter:
             while running:
                 yield self._note(running.popleft().result())
         finally:
+            self._ended.set()
             pool.shutdown(cancel_futures=True)
 
     def _shards(self, samples: Samples) -> Iterator[_Shard]:
@@ -156,6 +159,8 @@ class Rewriter:
         return encode(images, shard.objid[some], self.target.encoding, self.source.bands)[0]
 
     def _images(self, shard: _Shard, some: slice) -> Images:
+        if self._ended.is_set():
+            raise CancelledError
         return self.source.images(_indices(shard, some))
 
     def _layout(self, table: pa.Table) -> tuple[Sequence[bytes], Records]:

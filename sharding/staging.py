@@ -5,7 +5,8 @@
 Training starts at once. In the background the ranks of a node copy the first shards, as many as fit into 500 GB, once
 for all of them and each verified; every record is read from the copy as soon as there is one. The copies stay for the
 next job, which goes on where this one ended: remove the folder when they are no longer wanted. The limit is for this
-dataset: copies of others, which lie beside, are not counted and not removed. A folder in /dev/shm stages to memory. Order, pixels and checksums are the same as ever: only where bytes come from differs.
+dataset: copies of others, which lie beside, are not counted and not removed. A folder in /dev/shm stages to memory.
+Order, pixels and checksums are the same as ever: only where bytes come from differs.
 
 Whatever happens to the folder (it is full, not writable, its disk fails) is told in one warning, and the dataset is
 read from where it was. A fault of the dataset itself is an error as always. How copies are made is copies.py's.
@@ -101,6 +102,11 @@ class _Stage:
         self._sizes = np.array([shard_bytes(manifest, entry) for entry in manifest.shards], dtype=np.int64)
         self._missing = list(range(shards_within(self._sizes, limit_bytes)))
         self._total = int(self._sizes[: len(self._missing)].sum())
+        if not self._missing:
+            needed, limit = int(self._sizes[0]) / 1e9, limit_bytes / 1e9
+            _logger.warning(
+                "%s: nothing is staged: the first shard has %.3g GB, the limit is %.3g", folder, needed, limit
+            )
         self._next_look_s = 0.0
         self._stop, self._pid = threading.Event(), os.getpid()
 

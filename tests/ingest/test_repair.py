@@ -280,7 +280,7 @@ def test_what_is_made_of_all_shards_is_beyond_repair(job: Job, restore: Any, nam
 @pytest.mark.parametrize(
     ("options", "container", "what"),
     [
-        (("--samples-per-shard", "100"), "webdataset", "plan"),
+        (("--samples-per-shard", "100"), "webdataset", "the objects or --samples-per-shard"),
         (("--min-coverage", "0.5"), "webdataset", "coverage"),
         (("--max-petro-r", "17"), "webdataset", "selection"),
         ((), "zarr", "container"),

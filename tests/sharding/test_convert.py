@@ -23,6 +23,7 @@ from sharding.__main__ import main
 from sharding.convert import convert
 from sharding.encoding import NAMES, Encoding, decode, encode
 from sharding.manifest import Manifest
+from sharding.rewrite import Rewriter
 from sharding.sample_json import sample_json
 from sharding.writer import finish, write_batches
 
@@ -263,3 +264,25 @@ def test_a_label_that_is_called_as_a_step_is_not_lost(make_dataset: MakeDataset,
         convert(folder, tmp_path / "int16", encoding="int16")
     with convert(folder, tmp_path / "float16", encoding="float16") as converted:
         assert converted.column("step_g").tolist() == list(range(9))
+
+
+def test_a_folder_that_cannot_be_made_and_a_url_are_lines(
+    dataset_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert main(["convert", str(dataset_path), "--out", str(tmp_path / "file" / "new"), "--format", "zarr"]) == 2
+    assert f"sharding: error: {tmp_path / 'file'}" in capsys.readouterr().err
+    assert main(["info", "http://127.0.0.1:1/dataset"]) == 2
+    assert "http://127.0.0.1:1/dataset: this command takes a folder, got a URL" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_a_conversion_at_once(
+    dataset_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Rewriter, done: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Rewriter, "_note", interrupted)
+    assert main(["convert", str(dataset_path), "--out", str(tmp_path / "new"), "--format", "zarr"]) == 130
+    assert capsys.readouterr().err.endswith("sharding: interrupted\n")
+    assert not list(tmp_path.iterdir())

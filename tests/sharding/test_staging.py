@@ -486,3 +486,13 @@ copying.wait()
     assert 1 <= len(lines) < 5  # pieces, of which the first shard alone has eight
     assert err == ""
     assert files_in(tmp_path) == []
+
+
+def test_a_limit_that_no_shard_fits_is_told(six: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    six.stage(tmp_path / "stage", 10)
+    assert "nothing is staged: the first shard has" in caplog.text
+
+
+def test_copies_do_not_go_into_the_dataset(six: Dataset) -> None:
+    with pytest.raises(DatasetError, match="expected a folder for copies outside of the dataset"):
+        six.stage(six.path / "stage", 10**9)

@@ -260,3 +260,11 @@ def test_what_another_thread_closes_is_read_to_its_end(path: Path) -> None:
         assert isinstance(failed, IndexError) if failed else np.array_equal(out, expected)
     del dataset, mapped
     assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_pipe_under_a_shards_name_is_no_shard(path: Path) -> None:
+    shard = path / Manifest.read(path).shards[0].name
+    shard.unlink()
+    os.mkfifo(shard)
+    with pytest.raises(DatasetError, match=r"expected .* bytes, got 0"):
+        Dataset.open(path)
