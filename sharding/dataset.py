@@ -236,7 +236,7 @@ class Dataset:
         values = identifiers(self._column(name))
         if values is None:
             raise DatasetError(
-                f"{self.location}: column {name}: expected whole numbers or their digits, got others, which may be "
-                "rounded; ingest it as text, or without it"
+                f"{self.location}: column {name}: expected whole numbers or their digits, got others; "
+                "ingest again without it"
             )
         return values

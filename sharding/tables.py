@@ -49,7 +49,8 @@ def to_numpy(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.generic]:
 def identifiers(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
     """Identifiers as int64, 0 where there is none; those above its range become the number of the same 64 bits.
 
-    Taken are integers, digits, and floats that are whole and too small to have been rounded; None for anything else.
+    Taken are integers, digits and whole floats; None for anything else. A float may have been rounded: equal ones stay
+    equal, and numbers of different spectra differ in bits that a double keeps.
     """
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         text = pc.utf8_trim_whitespace(column.fill_null("0"))
@@ -58,9 +59,11 @@ def identifiers(column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
             return None
         return np.array([int(word) % 2**64 for word in text.to_pylist()], dtype=np.uint64).view(np.int64)
     if pa.types.is_floating(column.type):
-        values = np.nan_to_num(np.asarray(column.fill_null(0).to_numpy()))
-        exact = np.abs(values) < _EXACT_IN_FLOAT
-        return values.astype(np.int64) if (exact & (values % 1 == 0)).all() else None
+        values = np.nan_to_num(np.asarray(column.cast(pa.float64()).fill_null(0).to_numpy()))
+        if not ((values % 1 == 0) & (np.abs(values) < 2.0**64)).all():
+            return None
+        unsigned = np.maximum(values, 0).astype(np.uint64).view(np.int64)
+        return np.asarray(np.where(values < 0, np.minimum(values, 0).astype(np.int64), unsigned))
     if not pa.types.is_integer(column.type):
         return None
     values = np.asarray(column.fill_null(0).to_numpy())
