@@ -115,7 +115,7 @@ class Rewriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         crc32c: list[int] = []
         with atomic_file(path) as file:
-            for some in shard.blocks:
+            for some in self._blocks(shard):
                 keys = shard.objid[some].tolist()
                 for key, pixels, text in zip(keys, self._stored(shard, some), texts[some], strict=True):
                     file.write(records.encode(str(key), pixels.tobytes(), text))
@@ -136,7 +136,7 @@ class Rewriter:
         if self.source.manifest.encoding.name == "int16":
             table = table.drop_columns(list(step_columns(bands)))
         losses, steps = [], []
-        for some in shard.blocks if self.target.encoding.is_lossy else ():
+        for some in self._blocks(shard) if self.target.encoding.is_lossy else ():
             images, objid = self._images(shard, some), shard.objid[some]
             stored, step = encode(images, objid, self.target.encoding, bands)
             losses.append(self.meter.part(images, decode(stored, objid, step), _indices(shard, some)))
@@ -147,6 +147,13 @@ class Rewriter:
             for band, name in enumerate(step_columns(bands)):
                 table = table.append_column(name, pa.array(np.ascontiguousarray(values[:, band])))
         return table, losses
+
+    def _blocks(self, shard: _Shard) -> Iterator[slice]:
+        """The blocks of a shard, for as long as somebody waits for them."""
+        for some in shard.blocks:
+            if self._ended.is_set():
+                raise CancelledError
+            yield some
 
     def _stored(self, shard: _Shard, some: slice) -> Stored:
         """Pixels as the new dataset stores them: (n, pixel) or (n, band, y, x)."""
@@ -159,8 +166,6 @@ class Rewriter:
         return encode(images, shard.objid[some], self.target.encoding, self.source.bands)[0]
 
     def _images(self, shard: _Shard, some: slice) -> Images:
-        if self._ended.is_set():
-            raise CancelledError
         return self.source.images(_indices(shard, some))
 
     def _layout(self, table: pa.Table) -> tuple[Sequence[bytes], Records]:
