@@ -15,8 +15,11 @@ Conventions, for all of the package:
 from .conditions import Conditions
 from .draws import ViewParameters, draw
 from .errors import AugmentError
+from .geometry import VIEW_PX
+from .ops import Dither, render
+from .plan import Plan, make_plan
 from .presets import PRESETS, BandLogNormal, Preset, preset
-from .reference import VIEW_PX, apply, views
+from .views import apply, views
 
 __all__ = [
     "PRESETS",
@@ -24,10 +27,14 @@ __all__ = [
     "AugmentError",
     "BandLogNormal",
     "Conditions",
+    "Dither",
+    "Plan",
     "Preset",
     "ViewParameters",
     "apply",
     "draw",
+    "make_plan",
     "preset",
+    "render",
     "views",
 ]

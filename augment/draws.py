@@ -1,23 +1,24 @@
 """Drawing a view's parameters from (seed, epoch, sample, view): the same numbers in any batch, order and rank.
 
 Every parameter has its own random word (`_SLOT` says which), so a preset that leaves one out changes none of the
-others. All of it happens on the host in float64; nothing here looks at an image.
+others. All of it happens on the host in float64, by operations whose bits are the same on every machine and in every
+batch (`elementary`); nothing here looks at an image.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from .elementary import cos_sin, exp, log
 from .errors import AugmentError
 from .philox import WORD_MASK, philox4x32, uniform
 from .presets import BandLogNormal, Preset, Range
 
-# Four words a block. The noise key is two words; each log-normal takes two blocks (8 normals: common, then per
-# band).
+# Four words a block. The noise key is two words; each log-normal takes two blocks (8 normals, one for each of its
+# bands).
 _SLOT = {"angle": 0, "ebv": 1, "shift_y": 2, "shift_x": 3, "scale": 4, "flip": 5, "mad_factor": 6}
 _NOISE_KEY = slice(8, 10)
 _PSF_WORDS = slice(12, 20)
@@ -101,23 +102,18 @@ def _band_values(
             f"draw: band {unknown[0]!r} has no fitted distribution, expected one of {', '.join(spread.bands)}; "
             "choose a preset without PSF and sky noise"
         )
-    row = [spread.bands.index(band) for band in bands]
-    normal = _normals(unit)
-    common, own = normal[:, :1], normal[:, [1 + index for index in row]]
-    z = math.sqrt(spread.correlation) * common + math.sqrt(1 - spread.correlation) * own
-    ln_sigma = torch.tensor([spread.ln_sigma[index] for index in row], dtype=torch.float64)
-    median = torch.tensor([spread.median[index] for index in row], dtype=torch.float64)
-    return median * _libm(math.exp, ln_sigma * z)
+    z = _normals(unit)
+    ln = torch.zeros(len(unit), len(bands), dtype=torch.float64)
+    for column, band in enumerate(bands):
+        index = spread.bands.index(band)
+        for number, share in enumerate(spread.mixing()[index]):
+            ln[:, column] += share * z[:, number]  # one by one: a sum's order must not depend on the batch
+        ln[:, column] *= spread.ln_sigma[index]
+    return torch.tensor([spread.median[spread.bands.index(band)] for band in bands], dtype=torch.float64) * exp(ln)
 
 
 def _normals(unit: Float64[Tensor, "batch count"]) -> Float64[Tensor, "batch count"]:
     """Standard normals by Box and Muller, in pairs."""
-    radius = torch.sqrt(-2.0 * _libm(math.log, unit[:, 0::2]))
-    angle = 2.0 * math.pi * unit[:, 1::2]
-    return torch.stack([radius * _libm(math.cos, angle), radius * _libm(math.sin, angle)], dim=-1).flatten(1)
-
-
-def _libm(function: Callable[[float], float], x: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """One call a number: torch's vector versions may differ in the last bit from what it uses for a batch's tail."""
-    values = [function(value) for value in x.flatten().tolist()]
-    return torch.tensor(values, dtype=torch.float64).reshape(x.shape)
+    radius = torch.sqrt(-2.0 * log(unit[:, 0::2]))
+    cosine, sine = cos_sin(360.0 * unit[:, 1::2])
+    return torch.stack([radius * cosine, radius * sine], dim=-1).flatten(1)

@@ -1,11 +1,13 @@
 """Milky Way dust: A_band = R_band E(B-V), a gain on the flux in every band."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from .elementary import exp
 from .errors import AugmentError
 
 # A_band / E(B-V) for SDSS, Schlafly & Finkbeiner 2011, R_V = 3.1, with E(B-V) on the scale of Schlegel et al. 1998.
@@ -24,13 +26,6 @@ def coefficients(bands: Sequence[str]) -> Float64[Tensor, " band"]:
 
 
 def gain(ebv: Float[Tensor, " batch"], bands: Sequence[str]) -> Float64[Tensor, "batch band"]:
-    """What an E(B-V) [mag] multiplies fluxes by: 10^(-0.4 R E). A negative E(B-V) takes dust away."""
-    return 10.0 ** (-0.4 * ebv.to(torch.float64)[:, None] * coefficients(bands).to(ebv.device))
-
-
-def redden(
-    flux: Float[Tensor, "batch band y x"], ebv: Float[Tensor, " batch"], bands: Sequence[str]
-) -> Float[Tensor, "batch band y x"]:
-    """``flux`` seen through E(B-V) [mag] more dust than before; with a negative one, dereddened."""
-    factor = gain(ebv, bands).to(device=flux.device, dtype=flux.dtype)
-    return flux * factor[:, :, None, None]
+    """What an E(B-V) [mag] multiplies fluxes by, on the host: 10^(-0.4 R E). A negative E(B-V) takes dust away."""
+    magnitudes = ebv.to(device="cpu", dtype=torch.float64)[:, None] * coefficients(bands)
+    return exp(-0.4 * math.log(10.0) * magnitudes)

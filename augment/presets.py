@@ -3,32 +3,81 @@
 Drawing from them is `draws`' work; what the numbers do to an image is `plan`'s and `reference`'s.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
 from .errors import AugmentError
 
 Range = tuple[float, float]
+Matrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BandLogNormal:
-    """A positive quantity per band, log-normal in each, with one correlation between any two bands.
+    """A positive quantity per band, log-normal in each and correlated between them: one night's seeing, or sky, moves
+    all bands, though not in step.
 
-    ln x_band = ln median_band + ln_sigma_band (sqrt(rho) z_common + sqrt(1 - rho) z_band), z standard normal: one
-    night's seeing, or sky, moves the five bands together.
+    ln x_b = ln median_b + ln_sigma_b sum_j mixing_bj z_j, z independent standard normals.
     """
 
     bands: tuple[str, ...]
     median: tuple[float, ...]  # in the unit that the field holding it names
     ln_sigma: tuple[float, ...]
-    correlation: float
+    correlation: Matrix  # (band, band), of the logarithms: symmetric, 1 on the diagonal, positive definite
 
     def __post_init__(self) -> None:
-        if not len(self.bands) == len(self.median) == len(self.ln_sigma):
-            raise AugmentError(f"log-normal: one median and one ln_sigma a band are needed, got {self}")
-        if not (min(self.median) > 0 and min(self.ln_sigma) >= 0 and 0 <= self.correlation <= 1):
-            raise AugmentError(f"log-normal: medians > 0, ln_sigmas >= 0, correlation in 0..1 are needed, got {self}")
+        count = len(self.bands)
+        widths = [len(self.median), len(self.ln_sigma), len(self.correlation), *map(len, self.correlation)]
+        if count == 0 or set(widths) != {count}:
+            raise AugmentError(
+                f"log-normal: {count} bands need as many medians, ln_sigmas and rows and columns of the correlation, "
+                f"got {self}"
+            )
+        if not all(0 < each < math.inf for each in self.median):
+            raise AugmentError(f"log-normal: medians need to be finite and > 0, got {self.median}")
+        if not all(0 <= each < math.inf for each in self.ln_sigma):
+            raise AugmentError(f"log-normal: ln_sigmas need to be finite and >= 0, got {self.ln_sigma}")
+        _check_correlation(self.correlation)
+
+    def mixing(self) -> Matrix:
+        """Lower triangular (band, normal): independent normals times it have the correlation (its Cholesky factor)."""
+        return _cholesky(self.correlation)
+
+
+def _check_correlation(matrix: Matrix) -> None:
+    pairs = [(row, column) for row in range(len(matrix)) for column in range(row)]
+    if any(matrix[band][band] != 1.0 for band in range(len(matrix))) or any(
+        matrix[row][column] != matrix[column][row] for row, column in pairs
+    ):
+        raise AugmentError(f"log-normal: a correlation is symmetric with 1 on its diagonal, got {matrix}")
+    _cholesky(matrix)
+
+
+@functools.cache
+def _cholesky(matrix: Matrix) -> Matrix:
+    """The lower triangular factor L, L L' = matrix, row by row; AugmentError where the matrix has none.
+
+    Python's own +, *, / and math.sqrt round the same everywhere; LAPACK's, and sum() between Python versions, do not.
+    """
+    rows: list[list[float]] = []
+    for number, line in enumerate(matrix):
+        factors: list[float] = []
+        for column in range(number + 1):
+            rest = line[column]
+            for left, right in zip(factors, rows[column] if column < number else factors, strict=False):
+                rest -= left * right
+            factors.append(rest / rows[column][column] if column < number else _pivot(rest, matrix))
+        rows.append(factors)
+    return tuple(tuple(factors + [0.0] * (len(rows) - len(factors))) for factors in rows)
+
+
+def _pivot(square: float, matrix: Matrix) -> float:
+    if not square > 0:
+        raise AugmentError(
+            f"log-normal: no bands can be correlated so, expected a positive definite matrix, got {matrix}"
+        )
+    return math.sqrt(square)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,23 +104,41 @@ class Preset:
             raise AugmentError(f"preset: max_shift_px >= 0, flip_probability in 0..1 are needed, got {self}")
 
 
-# PSF_FWHM as photoObj defines it (adaptive moments, 2.3548 sigma). Fitted to three SDSS runs (94-1, 3900-6, 2583-2;
-# 1,578 fields, each run with the same weight): photoField's PSF_WIDTH over 1.11, the ratio of the two in the fields
-# where both are known (94-1-12: 1.07 to 1.09; 3900-6-269: 1.12 to 1.18). Three runs are three nights of seeing: the
-# scatter between runs is known to about half of itself.
+# A fit to 1,578 fields of three SDSS runs (94, 2583, 3900; one camera column each, each run with the same weight) by
+# `python -m ingest seeing`, figure benchmarks/results/sdss-seeing.png. The covariance is that within runs plus that
+# between them: a view's seeing may be any the survey has, not only the galaxy's own night's. Three runs are three
+# nights: the part between them is known to about half of itself.
+#
+# PSF_FWHM as photoObj defines it (adaptive moments, 2.3548 sigma): photoField's PSF_WIDTH over 1.11, the mean ratio of
+# the two in the three fields where both are known (94-1-12: 1.07 to 1.09; 3900-6-269: 1.12 to 1.18; 1000-1-100: 1.06
+# to 1.12). One ratio for all bands, as they scatter by less (0.015) than the fields do (0.032); so it is known to 2 %.
+# Bands are correlated 0.54 to 0.90 within each run, 0.82 to 0.96 over all three. A fourth run, 4510, lies 0.7 to 1.2
+# ln_sigma below the medians.
 SDSS_PSF_FWHM_ARCSEC = BandLogNormal(
     bands=("u", "g", "r", "i", "z"),
-    median=(1.377, 1.287, 1.156, 1.123, 1.194),
+    median=(1.377, 1.287, 1.156, 1.122, 1.194),
     ln_sigma=(0.147, 0.150, 0.190, 0.207, 0.172),
-    correlation=0.87,
+    correlation=(
+        (1.0, 0.899, 0.861, 0.845, 0.821),
+        (0.899, 1.0, 0.846, 0.837, 0.886),
+        (0.861, 0.846, 1.0, 0.960, 0.847),
+        (0.845, 0.837, 0.960, 1.0, 0.887),
+        (0.821, 0.886, 0.847, 0.887, 1.0),
+    ),
 )
-# Sky noise of a native pixel, SKYSIG x NMGYPERCOUNT of the same three runs. The correlation is the mean over the
-# pairs of bands (-0.42 to 0.95): u and i hardly follow each other in so few runs.
+# Sky noise of a native pixel, SKYSIG x NMGYPERCOUNT of the same fields. Three runs say little of how u and i go
+# together, and span too little: the frames of 4510-4-30 show 0.022 in r, 3.5 ln_sigma below the median.
 SDSS_SKY_SIGMA_NANOMAGGY = BandLogNormal(
     bands=("u", "g", "r", "i", "z"),
-    median=(0.0486, 0.0203, 0.0305, 0.0482, 0.1932),
+    median=(0.04857, 0.02033, 0.03051, 0.04819, 0.1932),
     ln_sigma=(0.150, 0.147, 0.098, 0.126, 0.128),
-    correlation=0.48,
+    correlation=(
+        (1.0, 0.231, 0.412, -0.418, 0.140),
+        (0.231, 1.0, 0.952, 0.708, 0.709),
+        (0.412, 0.952, 1.0, 0.597, 0.721),
+        (-0.418, 0.708, 0.597, 1.0, 0.727),
+        (0.140, 0.709, 0.721, 0.727, 1.0),
+    ),
 )
 
 PRESETS: dict[str, Preset] = {

@@ -10,14 +10,15 @@ all three steps agreed within 0.5 % at 0, 17, 30 and 45 degrees; one object's ow
 """
 
 import functools
-import math
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
+from numba import njit
 from torch import Tensor
 
-from .blur import weights
+from .compiled import compiled
 
 _LANCZOS_ORDER = 3
 _SPLINE_REACH_PX = 2  # of the bilinear step's autocorrelation
@@ -25,43 +26,53 @@ _PHASES = 1000
 
 
 def noise_left(
-    blur_sigma_px: Float64[Tensor, "batch band"],
-    scale: Float64[Tensor, " batch"],
-    interpolated: Bool[Tensor, " batch"],
-) -> Float64[Tensor, "batch band"]:
-    """Rms a pixel of the view over that of a native pixel, for a gain of 1.
+    taps: Float64[Tensor, "row band reach"],
+    scale: Float64[Tensor, " row"],
+    interpolated: Bool[Tensor, " row"],
+) -> Float64[Tensor, "row band"]:
+    """Rms a pixel of the view over that of a native pixel, for a gain of 1; ``taps`` are the blur's weights.
 
     ``interpolated`` says whether the view's pixels fall between the stamp's: only then does the bilinear step smooth.
     """
-    reach = 2 * _LANCZOS_ORDER + _SPLINE_REACH_PX
-    lag = torch.arange(1 + math.ceil(reach * float(scale.max())), dtype=torch.float64)
-    half = weights(blur_sigma_px, len(lag) + math.ceil(6.0 * float(blur_sigma_px.max())))
-    kernel = torch.cat([half.flip(-1)[..., :-1], half], dim=-1)
-    overlap = torch.stack([_overlap(kernel, each) for each in range(len(lag))], dim=-1)
-    resampled = _after_resampling(lag / scale[:, None])
-    correlation = torch.where(interpolated[:, None], resampled, _after_registration(lag))
-    correlation[:, 1:] *= 2.0  # a lag to either side
-    return (overlap * correlation[:, None, :]).sum(dim=-1)
+    left = np.empty(taps.shape[:2])
+    _left(taps.numpy(), scale.numpy(), interpolated.numpy(), _lanczos_autocorrelation(), left)
+    return torch.from_numpy(left)
 
 
-def _overlap(kernel: Float64[Tensor, "batch band n"], lag: int) -> Float64[Tensor, "batch band"]:
-    return (kernel[..., lag:] * kernel[..., : kernel.shape[-1] - lag]).sum(dim=-1)
+@compiled
+@no_type_check
+def _left(taps, scale, interpolated, table, left):  # arrays
+    """sum_lag (sum_j w_j w_(j + lag)) R(lag), over lags to both sides; one row after the other."""
+    correlation = np.empty(2 * taps.shape[2])
+    for row in range(taps.shape[0]):
+        for lag in range(correlation.size):
+            if interpolated[row]:
+                correlation[lag] = _after_resampling(lag / scale[row], table)
+            else:
+                correlation[lag] = table[lag] if lag < table.size else 0.0
+        for band in range(taps.shape[1]):
+            kernel = taps[row, band]
+            total = 0.0
+            for lag in range(2 * kernel.size - 1):
+                overlap = 0.0
+                for j in range(1 - kernel.size, kernel.size - lag):
+                    overlap += kernel[abs(j)] * kernel[abs(j + lag)]
+                total += overlap * correlation[lag] * (2.0 if lag else 1.0)
+            left[row, band] = total
 
 
-def _after_registration(lag_px: Float64[Tensor, " lag"]) -> Float64[Tensor, " lag"]:
-    """R at whole lags between the stamp's own pixels: what Lanczos-3 leaves."""
-    table = torch.from_numpy(_lanczos_autocorrelation())
-    return torch.cat([table, torch.zeros_like(lag_px)])[: len(lag_px)]
-
-
-def _after_resampling(lag_px: Float64[Tensor, "batch lag"]) -> Float64[Tensor, "batch lag"]:
+@njit(nogil=True, inline="always")
+@no_type_check
+def _after_resampling(lag_px, table):  # float64, array -> float64
     """R at any lag [stamp pixels] after bilinear interpolation, whose own autocorrelation is the cubic B-spline."""
-    table = torch.from_numpy(_lanczos_autocorrelation())
-    whole = torch.arange(1 - len(table), len(table))
-    distance = (lag_px[..., None] - whole).abs()
-    near = 2.0 / 3.0 - distance**2 + 0.5 * distance**3
-    far = (2.0 - distance).clamp(min=0.0) ** 3 / 6.0
-    return torch.where(distance < 1.0, near, far) @ table[whole.abs()]
+    total = 0.0
+    for whole in range(1 - table.size, table.size):
+        distance = abs(lag_px - whole)
+        if distance < 1.0:
+            total += table[abs(whole)] * (2.0 / 3.0 - distance**2 + 0.5 * distance**3)
+        elif distance < _SPLINE_REACH_PX:
+            total += table[abs(whole)] * (2.0 - distance) ** 3 / 6.0
+    return total
 
 
 @functools.cache

@@ -6,7 +6,9 @@ import math
 import pytest
 import torch
 
-from augment import PRESETS, AugmentError, Conditions, ViewParameters, apply, draw, views
+import augment
+from augment import PRESETS, AugmentError, Conditions, ViewParameters, draw, views
+from augment.reference import apply
 
 F64 = torch.float64
 UGRIZ = ("u", "g", "r", "i", "z")
@@ -159,7 +161,7 @@ def test_views_are_draw_then_apply_and_differ():
     assert len(got) == 3
     for view, image in enumerate(got):
         drawn = draw(preset, seed=1, epoch=2, sample=sample, view=view, bands=UGRIZ)
-        assert torch.equal(image, apply(stamps, drawn, known, bands=UGRIZ, size_px=48))
+        assert torch.equal(image, augment.apply(stamps, drawn, known, bands=UGRIZ, size_px=48))
     assert not torch.allclose(got[0], got[1])
 
 
@@ -249,5 +251,8 @@ def test_what_the_preset_needs_and_the_data_set_lacks_is_named(moved, missing):
 
 @pytest.mark.parametrize(("images", "rows", "bands"), [((2, 5), 1, UGRIZ), ((1, 4), 1, UGRIZ), ((1, 5), 1, ("g", "r"))])
 def test_rows_and_bands_that_do_not_match_the_images_are_refused(images, rows, bands):
-    with pytest.raises(AugmentError, match="apply: images are"):
-        apply(torch.zeros(*images, 107, 107), still(rows), conditions(rows), bands=bands)
+    for way in (apply, augment.apply):
+        with pytest.raises(
+            AugmentError, match=r"apply: images are|plan: expected parameters and conditions of the same"
+        ):
+            way(torch.zeros(*images, 107, 107), still(rows), conditions(rows), bands=bands)

@@ -7,17 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from augment.resample import BILINEAR_VARIANCE_PX2, on_grid, resample, view_to_stamp
+from augment.geometry import on_grid, view_affine
+from augment.resample import BILINEAR_VARIANCE_PX2, resample
 
 F64 = torch.float64
 
 
-def matrix(angle_deg: float, scale: float = 1.0, flip: bool = False) -> torch.Tensor:
-    return view_to_stamp(torch.tensor([angle_deg], dtype=F64), torch.tensor([scale], dtype=F64), torch.tensor([flip]))
+def affine(
+    shape: tuple[int, int], size_px: int, angle_deg: float = 0.0, scale: float = 1.0, *, flip=False, shift=(0.0, 0.0)
+) -> torch.Tensor:
+    """The map of one view of ``size_px`` of a stamp of ``shape``."""
+    return view_affine(
+        angle_deg=torch.tensor([angle_deg], dtype=F64), scale=torch.tensor([scale], dtype=F64),
+        flip=torch.tensor([flip]), shift_px=torch.tensor([shift], dtype=F64), stamp_shape=shape, size_px=size_px,
+    )  # fmt: skip
 
 
-def shifted(y: float, x: float) -> torch.Tensor:
-    return torch.tensor([[y, x]], dtype=F64)
+def viewed(stamp: torch.Tensor, size_px: int, *moved, **also) -> torch.Tensor:
+    return resample(stamp, affine(tuple(stamp.shape[2:]), size_px, *moved, **also), size_px)
 
 
 def gaussian(y: float, x: float, sigma: float, shape=(107, 107)) -> torch.Tensor:
@@ -40,7 +47,7 @@ def moments(image: torch.Tensor) -> tuple[float, float, float, float]:
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_quarter_turns_equal_rot90_bit_for_bit(turns, dtype):
     stamp = torch.randn(1, 5, 107, 107, dtype=dtype)
-    view = resample(stamp, matrix(90.0 * turns), shifted(0, 0), 64)
+    view = viewed(stamp, 64, 90.0 * turns)
     assert torch.equal(view, torch.rot90(stamp, turns, (2, 3))[:, :, 21:85, 21:85])
 
 
@@ -48,13 +55,13 @@ def test_quarter_turns_equal_rot90_bit_for_bit(turns, dtype):
 def test_a_flip_mirrors_x_and_the_shift_moves_the_object(shift):
     stamp = torch.randn(1, 2, 107, 107)
     y, x = 21 - shift[0], 21 - shift[1]
-    view = resample(stamp, matrix(0.0, flip=True), shifted(*shift), 64)
+    view = viewed(stamp, 64, flip=True, shift=shift)
     assert torch.equal(view, stamp.flip(3)[:, :, y : y + 64, x : x + 64])
 
 
 def test_the_flip_comes_before_the_turn():
     stamp = torch.randn(1, 1, 21, 21)
-    view = resample(stamp, matrix(90.0, flip=True), shifted(0, 0), 21)
+    view = viewed(stamp, 21, 90.0, flip=True)
     assert torch.equal(view, torch.rot90(stamp.flip(3), 1, (2, 3)))
 
 
@@ -70,15 +77,15 @@ def test_equals_scipy_with_mirrored_borders(angle, scale, flip, shift, shape):
     y = shape[0] // 2 + (np.cos(radians) * dy + np.sin(radians) * dx) / scale
     x = shape[1] // 2 + (-np.sin(radians) * dy + np.cos(radians) * dx) / scale * (-1 if flip else 1)
     expected = ndimage.map_coordinates(stamp[0, 0].numpy(), [y, x], order=1, mode="mirror")
-    got = resample(stamp, matrix(angle, scale, flip), shifted(*shift), 24)[0, 0]
+    got = viewed(stamp, 24, angle, scale, flip=flip, shift=shift)[0, 0]
     # Coordinates of some 100 px in float64 (1e-14), slopes of a few.
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
 
 
 def test_float32_is_float64_rounded():
     stamp = torch.randn(1, 5, 107, 107, dtype=F64)
-    exact = resample(stamp, matrix(33.0, 1.05), shifted(3, -4), 64)
-    single = resample(stamp.float(), matrix(33.0, 1.05), shifted(3, -4), 64)
+    exact = viewed(stamp, 64, 33.0, 1.05, shift=(3, -4))
+    single = viewed(stamp.float(), 64, 33.0, 1.05, shift=(3, -4))
     # grid_sample's coordinate, up to 128 px, is rounded three times by 2^-24 of it: 2e-5 px, times slopes up to 8.
     torch.testing.assert_close(single.double(), exact, rtol=0, atol=2e-4)
 
@@ -86,7 +93,7 @@ def test_float32_is_float64_rounded():
 @pytest.mark.parametrize("angle", [0.0, 12.3, 45.0, 90.0, 201.0])
 @pytest.mark.parametrize("shift", [(0, 0), (7, -6)])
 def test_the_object_lands_on_the_centre_plus_the_shift(angle, shift):
-    view = resample(gaussian(53, 53, 2.0), matrix(angle, 1.1), shifted(*shift), 64)
+    view = viewed(gaussian(53, 53, 2.0), 64, angle, 1.1, shift=shift)
     _, y, x, _ = moments(view)
     # Bilinear interpolation is symmetric about the object; what lies beyond the view's edge is below 1e-20.
     assert (y, x) == pytest.approx((32 + shift[0], 32 + shift[1]), abs=1e-3)
@@ -96,15 +103,13 @@ def test_the_object_lands_on_the_centre_plus_the_shift(angle, shift):
 @pytest.mark.parametrize("flip", [False, True])
 def test_flux_is_conserved(angle, flip):
     # About the object both grids coincide, which favours its middle: 0.2 % at worst for sigma = 2 px, 0.6 % for 1.5 px.
-    view = resample(gaussian(53, 53, 2.0), matrix(angle, 1.0, flip), shifted(2, 3), 64)
+    view = viewed(gaussian(53, 53, 2.0), 64, angle, flip=flip, shift=(2, 3))
     assert moments(view)[0] == pytest.approx(1.0, rel=3e-3)
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.1])
 def test_flux_grows_with_the_objects_area(scale):
-    fluxes = [
-        moments(resample(gaussian(53, 53, 2.0), matrix(angle, scale), shifted(0, 0), 64))[0] for angle in range(90)
-    ]
+    fluxes = [moments(viewed(gaussian(53, 53, 2.0), 64, float(angle), scale))[0] for angle in range(90)]
     # One view, unturned, is off by up to 2.5 %, see above; the mean over the angles by 0.4 %.
     assert np.mean(fluxes) == pytest.approx(scale**2, rel=5e-3)
     assert fluxes == pytest.approx([scale**2] * 90, rel=0.03)
@@ -114,7 +119,7 @@ def test_interpolation_adds_a_sixth_of_a_pixel_squared():
     """The mean, over places and angles, of what a turn adds to a source's second moment."""
     sigma, added = 2.0, []
     for y, x, angle in np.random.default_rng(0).uniform([-12, -12, 0], [12, 12, 360], (60, 3)):
-        view = resample(gaussian(53 + y, 53 + x, sigma), matrix(angle), shifted(0, 0), 64)
+        view = viewed(gaussian(53 + y, 53 + x, sigma), 64, angle)
         added.append(moments(view)[3] - sigma**2)
     error = np.std(added) / np.sqrt(len(added))
     assert error < 0.05 * BILINEAR_VARIANCE_PX2
@@ -122,15 +127,17 @@ def test_interpolation_adds_a_sixth_of_a_pixel_squared():
 
 
 def test_on_grid_is_true_only_where_nothing_is_interpolated():
-    turns = [matrix(0.0), matrix(270.0, flip=True), matrix(45.0), matrix(90.0, 0.9), matrix(1e-9)]
-    assert [bool(on_grid(turn, shifted(1, 2))) for turn in turns] == [True, True, False, False, False]
-    assert not on_grid(matrix(90.0), shifted(0.5, 0))
+    shape, shift = (107, 107), {"shift": (1, 2)}
+    turns = [affine(shape, 64, angle, **shift) for angle in (0.0, 45.0, 1e-9)]
+    turns += [affine(shape, 64, 270.0, flip=True, **shift), affine(shape, 64, 90.0, 0.9, **shift)]
+    assert [bool(on_grid(turn)) for turn in turns] == [True, False, False, True, False]
+    assert not on_grid(affine(shape, 64, 90.0, shift=(0.5, 0)))
 
 
 def test_an_input_that_is_not_contiguous_is_read_right_and_left_alone():
     wide = torch.randn(2, 3, 40, 80)
     before = wide.clone()
-    turn, shift = matrix(77.0).expand(2, 2, 2), shifted(1, 1).expand(2, 2)
+    turn = affine((40, 40), 16, 77.0, shift=(1, 1)).expand(2, 2, 3)
     every_second = wide[..., ::2]
-    assert torch.equal(resample(every_second, turn, shift, 16), resample(every_second.contiguous(), turn, shift, 16))
+    assert torch.equal(resample(every_second, turn, 16), resample(every_second.contiguous(), turn, 16))
     assert torch.equal(wide, before)
