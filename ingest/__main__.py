@@ -1,4 +1,4 @@
-"""`python -m ingest run | hdf5 | export | simulate | likeness`."""
+"""`python -m ingest run | hdf5 | export | simulate | likeness | seeing`."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from .errors import IngestError
 from .export import add_export
 from .hdf5 import add_hdf5
 from .run import add_run
+from .seeing_figure import add_seeing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands.add_parser("export", help="give a stamp back as FITS, with its WCS"))
     _add_simulate(commands.add_parser("simulate", help="make a practice survey in SDSS's own file formats"))
     _add_likeness(commands.add_parser("likeness", help="draw how alike a practice catalogue and a real one are"))
+    add_seeing(commands.add_parser("seeing", help="fit how PSF and sky noise vary, from photoField tables"))
     return parser
 
 
