@@ -15,6 +15,7 @@ Depth = Literal[10, 18, 34, 50, 101]
 Stretch = Literal["none", "asinh"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Task = Literal["photoz", "morphology"]
+Pipeline = Literal["torch", "dali"]
 
 Config = TypeVar("Config", bound="EncoderConfig | PretrainConfig | FinetuneConfig")
 
@@ -75,6 +76,10 @@ class PretrainConfig:
         default=None,
         metadata=about("threads of each rank that read images, instead of one a core up to 4", fixed=False),
     )
+    pipeline: Pipeline = field(
+        default="torch",
+        metadata=about("what makes the views, which are the same: our own op, or NVIDIA DALI beside it", fixed=False),
+    )
 
     def __post_init__(self) -> None:
         _need(self.view_px >= 1, "--view-px", "at least 1", self.view_px)
@@ -130,6 +135,10 @@ class FinetuneConfig:
     read_threads: int | None = field(
         default=None,
         metadata=about("threads of each rank that read images, instead of one a core up to 4", fixed=False),
+    )
+    pipeline: Pipeline = field(
+        default="torch",
+        metadata=about("what makes the views, which are the same: our own op, or NVIDIA DALI beside it", fixed=False),
     )
 
     def __post_init__(self) -> None:

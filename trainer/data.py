@@ -1,8 +1,8 @@
 """From indices to views on the device: stamps read ahead, and their own conditions.
 
-Which samples come when is `sharding.Order`'s, how they are read `sharding.reader`'s, what a view is `augment`'s.
-Threads take raw stamps from the dataset while the device computes; views are made on the device, by the thread that
-trains.
+Which samples come when is `sharding.Order`'s, how they are read `sharding.reader`'s, what a view is `augment`'s, who
+makes those that a network learns from `pipelines`'. Threads take stamps from the dataset while the device computes;
+they stay as they are stored, float32, float16 or int16, until the op that makes views decodes them.
 """
 
 from collections import deque
@@ -17,9 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from augment import Conditions, Preset, apply, draw, preset
-from sharding import Dataset, Order, State
-from sharding.reader import Reader
+from augment import Conditions, Dither, Plan, Preset, draw, make_plan, preset, render
+from sharding import Dataset, Order, State, reader
 
 from .errors import TrainerError
 
@@ -28,17 +27,7 @@ Job = TypeVar("Job")
 
 EVALUATION_BATCH = 256
 
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Raw stamps of some samples, on the device; one that was read ahead lasts until the next is asked for."""
-
-    indices: Indices
-    images: Float[Tensor, "n C H W"]  # nanomaggy / pixel, not dereddened
-
-    def at(self, places: Indices) -> "Stack":
-        """The stamps at these places of the stack, in this order; one may come twice."""
-        return Stack(self.indices[places], self.images[torch.from_numpy(places).to(self.images.device)])
+Stack = reader.Batch  # some samples' stamps as they are stored, on the device
 
 
 class Stamps:
@@ -47,8 +36,8 @@ class Stamps:
     def __init__(self, dataset: Dataset, device: torch.device, read_threads: int | None = None) -> None:
         self.dataset = dataset
         self.device = device
-        self._reader = Reader(dataset, device, threads=read_threads)
-        self._ebv = torch.from_numpy(dataset.column("ebv_sfd").astype(np.float64))
+        self._reader = reader.Reader(dataset, device, threads=read_threads)
+        self._ebv = torch.from_numpy(_compact(dataset.column("ebv_sfd")))
         self._mad = torch.from_numpy(dataset.mad)
         self._psf_fwhm_arcsec = self._known("psf_fwhm")
         self._sky_sigma = self._known("sky_sigma")
@@ -59,11 +48,15 @@ class Stamps:
         return self._mad.float()
 
     def read(self, indices: Indices) -> Stack:
-        """Some stamps, in the order of ``indices``."""
-        return Stack(indices, torch.from_numpy(self.dataset.images(indices)).to(self.device))
+        """Some stamps, in the order of ``indices``; they last."""
+        with closing(self._reader.batches([indices])) as batches:
+            return next(batches)
 
     def ahead(self, jobs: Iterable[Job], wanted: Callable[[Job], Indices]) -> Generator[tuple[Job, Stack], None, None]:
-        """Each job with the stamps that it wants, read while earlier jobs are done; errors are raised here."""
+        """Each job with the stamps that it wants, read while earlier jobs are done; errors are raised here.
+
+        Stamps last until the next ones are asked for.
+        """
         begun: deque[Job] = deque()
 
         def indices() -> Iterator[Indices]:
@@ -72,21 +65,26 @@ class Stamps:
                 yield wanted(job)
 
         with closing(self._reader.batches(indices())) as batches:
-            for batch in batches:
-                yield begun.popleft(), Stack(batch.indices, batch.pixels())
+            for stack in batches:
+                yield begun.popleft(), stack
 
-    def view(
-        self, stack: Stack, chosen: Preset, *, seed: int, epoch: int, view: int, size_px: int
-    ) -> Float[Tensor, "n C {size_px} {size_px}"]:
-        """View number ``view`` of each stamp, on the device."""
-        sample = torch.from_numpy(stack.indices)
+    def plan(self, indices: Indices, chosen: Preset, *, seed: int, epoch: int, view: int, size_px: int) -> Plan:
+        """How view number ``view`` of each of these samples is made of a stack of them, in this order; on the host."""
+        sample = torch.from_numpy(indices)
         bands = self.dataset.bands
         drawn = draw(chosen, seed=seed, epoch=epoch, sample=sample, view=view, bands=bands)
-        return apply(stack.images, drawn, self._conditions(sample), bands=bands, size_px=size_px)
+        shape = self.dataset.image_shape[1:]
+        return make_plan(drawn, self._conditions(sample), bands=bands, stamp_shape=shape, size_px=size_px)
+
+    def render(self, stack: Stack, plan: Plan) -> Float[Tensor, "row C y x"]:
+        """The views that ``plan`` makes of the stack, on the device."""
+        dither = None if stack.objid is None or stack.step is None else Dither(stack.objid, stack.step)
+        return render(stack.stored, plan.to(self.device), dither=dither)
 
     def plain(self, stack: Stack, size_px: int) -> Float[Tensor, "n C {size_px} {size_px}"]:
         """The views that networks are judged on: the dereddened centre of each stamp."""
-        return self.view(stack, preset("none"), seed=0, epoch=0, view=0, size_px=size_px)
+        plan = self.plan(stack.indices, preset("none"), seed=0, epoch=0, view=0, size_px=size_px)
+        return self.render(stack, plan)
 
     def _conditions(self, sample: Tensor) -> Conditions:
         return Conditions(
@@ -99,9 +97,18 @@ class Stamps:
 
     def _known(self, prefix: str) -> Float[Tensor, "n C"] | None:
         """A quantity per sample and band, or None where the dataset lacks it."""
-        if not all(self.dataset.has(f"{prefix}_{band}") for band in self.dataset.bands):
+        names = [f"{prefix}_{band}" for band in self.dataset.bands]
+        if not all(map(self.dataset.has, names)):
             return None
-        return torch.from_numpy(self.dataset.per_band(prefix))
+        return torch.from_numpy(np.stack([_compact(self.dataset.column(name)) for name in names], axis=1))
+
+
+def _compact(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+    """A column as float32 where that holds every bit of it, else as float64: millions of samples are kept in memory."""
+    exact = values.astype(np.float64)
+    with np.errstate(over="ignore"):  # then it is not held
+        small = exact.astype(np.float32)
+    return small if np.array_equal(small, exact, equal_nan=True) else exact
 
 
 def check_view_px(dataset: Dataset, view_px: int) -> None:

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from augment import Preset, preset
+from augment import Plan, Preset, preset
 
 from .config import FinetuneConfig
 from .data import Batch, Indices, Stamps
 from .distributed import Ranks
 from .inference import over
+from .pipelines import check_pipeline, views_ahead
 from .resnet import ResNet, set_batch_norm_groups
 
 _SMALLEST_SPREAD = 1e-6  # a feature that varies less over the training galaxies says nothing
@@ -57,6 +58,7 @@ class WholeNetwork:
         self.module = network
         self._config, self._stamps, self._ranks = config, stamps, ranks
         self._preset = label_safe(preset(config.preset))
+        check_pipeline(config.pipeline)
         set_batch_norm_groups(network, ranks.divide(config.batch_norm_groups, "--batch-norm-groups"))
         network.train()
 
@@ -69,15 +71,10 @@ class WholeNetwork:
 
     def training(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
         """One augmented view of each galaxy, another in every epoch."""
-        config = self._config
-        with closing(self._stamps.ahead(batches, self._own)) as read:
-            for batch, stack in read:
-                yield (
-                    batch,
-                    self._stamps.view(
-                        stack, self._preset, seed=config.seed, epoch=batch.state.epoch, view=0, size_px=config.view_px
-                    ),
-                )
+        ahead = views_ahead(self._config.pipeline, self._stamps, batches, wanted=self._own, plan=self._plan)
+        with closing(ahead) as fed:
+            for batch, views in fed:
+                yield batch, views()
 
     def answer(self, indices: Indices) -> Float[Tensor, "n outputs"]:
         """With the running statistics of batch norm."""
@@ -92,6 +89,11 @@ class WholeNetwork:
 
     def _own(self, batch: Batch) -> Indices:
         return batch.indices[self._ranks.share(len(batch.indices))]
+
+    def _plan(self, batch: Batch) -> Plan:
+        config = self._config
+        place = {"seed": config.seed, "epoch": batch.state.epoch, "view": 0}
+        return self._stamps.plan(self._own(batch), self._preset, **place, size_px=config.view_px)
 
 
 class FrozenEncoder:

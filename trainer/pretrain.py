@@ -8,24 +8,24 @@ are left out, so nothing has seen what is judged later. The last partial batch o
 import argparse
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor, nn
 
-from augment import preset
+from augment import Plan, preset
 from sharding import Dataset, Order, State
 
 from .config import PretrainConfig
-from .data import Batch, Indices, Stack, Stamps, check_view_px, global_batches
+from .data import Batch, Indices, Stamps, check_view_px, global_batches
 from .distributed import Ranks, joined
 from .meter import Meter
 from .moco import MoCo, info_nce, key_permutation, normalise
+from .pipelines import check_pipeline, views_ahead
 from .precision import Arithmetic
 from .resnet import describe, set_batch_norm_groups
 from .runfolder import RunFolder, RunInfo
@@ -109,6 +109,7 @@ class Pretraining:
         self.stamps = Stamps(dataset, ranks.device, config.read_threads)
         self.preset = preset(config.preset)
         check_view_px(dataset, config.view_px)
+        check_pipeline(config.pipeline)
         members = np.union1d(dataset.split("train"), dataset.split("validation"))
         self.order = Order(members, config.seed, dataset=dataset.digest)
         steps = config.epochs * self.order.batches_per_epoch(config.batch)
@@ -146,13 +147,14 @@ class Pretraining:
         """Train to the end; gives a record every so many steps, and at each checkpoint. All ranks go in step."""
         self._query = self.ranks.wrap(self.moco.encoder_q)
         meter = Meter(self.ranks)
-        batches = global_batches(self.order, self.state, self.config.batch)
-        with closing(self.stamps.ahead(map(self.pair, batches), lambda pair: pair.unique)) as pairs:
+        pairs = map(self.pair, global_batches(self.order, self.state, self.config.batch))
+        ahead = views_ahead(self.config.pipeline, self.stamps, pairs, wanted=lambda pair: pair.unique, plan=self.plan)
+        with closing(ahead) as fed:
             while self.step < self.total_steps:
                 with meter.timed("wait"):
-                    pair, stack = next(pairs)
+                    pair, views = next(fed)
                 with meter.timed("augment"):
-                    queries, keys = self.views(pair, stack)
+                    queries, keys = views().chunk(2)
                 rate = self.learn(meter, queries, keys, pair.order)
                 self.state = pair.batch.following
                 if self.step % self.config.log_every_steps == 0 or self.at_checkpoint:
@@ -168,20 +170,15 @@ class Pretraining:
         queries, keys = np.split(place, 2)
         return Pair(batch, unique, queries, keys, order)
 
-    def views(self, pair: Pair, stack: Stack) -> tuple[Float[Tensor, "n C H W"], Float[Tensor, "n C H W"]]:
-        """Views of the queries and of the keys, made of the stamps of ``pair.unique``."""
-        queries, keys = (
-            self.stamps.view(
-                stack.at(places),
-                self.preset,
-                seed=self.config.seed,
-                epoch=pair.batch.state.epoch,
-                view=number,
-                size_px=self.config.view_px,
-            )
-            for places, number in ((pair.queries, QUERY), (pair.keys, KEY))
-        )
-        return queries, keys
+    def plan(self, pair: Pair) -> Plan:
+        """How both views are made of the stamps of ``pair.unique``: the queries', then the keys'."""
+        return Plan.joined([self._plan(pair, pair.queries, QUERY), self._plan(pair, pair.keys, KEY)])
+
+    def _plan(self, pair: Pair, places: Indices, view: int) -> Plan:
+        seed, epoch = self.config.seed, pair.batch.state.epoch
+        wanted = pair.unique[places]
+        plan = self.stamps.plan(wanted, self.preset, seed=seed, epoch=epoch, view=view, size_px=self.config.view_px)
+        return replace(plan, place=torch.from_numpy(places))
 
     def learn(self, meter: Meter, queries: Tensor, keys: Tensor, order: Indices) -> float:
         """One step of MoCo; ``order`` is that of a `Pair`. Gives the learning rate it was made with."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from augment import PRESETS, VIEW_PX, Preset, ViewParameters, draw, preset
+from augment import PRESETS, VIEW_PX, Plan, Preset, ViewParameters, draw, preset
 from sharding import Dataset
 
-from .data import Stack, Stamps
+from .data import Indices, Stamps
 from .gallery import bright_galaxies
 from .pictures import Tile, draw_tiles
 
@@ -44,26 +44,24 @@ def draw_views(path: Path, dataset: Dataset, preset_name: str, *, seed: int) -> 
     indices = bright_galaxies(dataset, GALAXIES, seed)
     stamps = Stamps(dataset, torch.device("cpu"))
     stack = stamps.read(indices)
-    views = [
-        (
-            stamps.view(stack, chosen, seed=seed, epoch=0, view=view, size_px=VIEW_PX).numpy(),
-            captions(chosen, drawn_parameters(stack, chosen, dataset, seed=seed, view=view), dataset.bands),
-        )
+    plans = [stamps.plan(indices, chosen, seed=seed, epoch=0, view=view, size_px=VIEW_PX) for view in range(VIEWS)]
+    images = stamps.render(stack, Plan.joined(plans)).chunk(VIEWS)
+    texts = [
+        captions(chosen, drawn_parameters(indices, chosen, dataset, seed=seed, view=view), dataset.bands)
         for view in range(VIEWS)
     ]
     tiles = []
-    for row in range(len(indices)):
-        tiles.append(Tile(stack.images[row].numpy(), "stamp", frame_px=VIEW_PX))
-        tiles += [Tile(images[row], texts[row]) for images, texts in views]
+    for row, stamp in enumerate(stack.pixels().numpy()):
+        tiles.append(Tile(stamp, "stamp", frame_px=VIEW_PX))
+        tiles += [Tile(images[view][row].numpy(), texts[view][row]) for view in range(VIEWS)]
     draw_tiles(
         path, tiles, dataset.bands, columns=1 + VIEWS, title=f"views of preset {preset_name}, seed {seed}", note=UNITS
     )
 
 
-def drawn_parameters(stack: Stack, chosen: Preset, dataset: Dataset, *, seed: int, view: int) -> ViewParameters:
-    """What `Stamps.view` drew for the same numbers."""
-    sample = torch.from_numpy(stack.indices)
-    return draw(chosen, seed=seed, epoch=0, sample=sample, view=view, bands=dataset.bands)
+def drawn_parameters(indices: Indices, chosen: Preset, dataset: Dataset, *, seed: int, view: int) -> ViewParameters:
+    """What `Stamps.plan` drew for the same numbers."""
+    return draw(chosen, seed=seed, epoch=0, sample=torch.from_numpy(indices), view=view, bands=dataset.bands)
 
 
 def captions(chosen: Preset, drawn: ViewParameters, bands: tuple[str, ...]) -> list[str]:

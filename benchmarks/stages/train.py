@@ -54,10 +54,8 @@ def measure(dataset: Dataset, settings: PretrainConfig, rounds: int) -> StageRep
             "queue": settings.queue, "precision": settings.precision, "preset": settings.preset,
             "device": ranks.device.type, "threads": torch.get_num_threads(),
         }  # fmt: skip
-        shape = dataset.image_shape
-        size = 4 * shape[0] * shape[1] * shape[2]
         contenders = [
-            Contender(name=name, step=step, bytes_per_image=size, params=params)
+            Contender(name=name, step=step, bytes_per_image=dataset.pixel_bytes, params=params)
             for name, step in {IN_MEMORY: in_memory, WHOLE: whole}.items()
         ]
         sync = torch.cuda.synchronize if ranks.device.type == "cuda" else lambda: None
@@ -68,4 +66,5 @@ def measure(dataset: Dataset, settings: PretrainConfig, rounds: int) -> StageRep
 def _read_and_augment(training: Pretraining, batch: Batch) -> tuple[Tensor, Tensor, Indices]:
     """Query views, key views, and the order of the keys; nothing runs ahead, so that all of the cost is seen."""
     pair = training.pair(batch)
-    return *training.views(pair, training.stamps.read(pair.unique)), pair.order
+    queries, keys = training.stamps.render(training.stamps.read(pair.unique), training.plan(pair)).chunk(2)
+    return queries, keys, pair.order

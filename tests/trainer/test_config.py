@@ -61,6 +61,7 @@ def test_an_inherited_encoder_is_kept_and_another_refused() -> None:
         ({"batch_norm_groups": 3}, r"--batch-norm-groups: expected to cut the batch \(256\) in equal parts"),
         ({"temperature": 0.0}, "--temperature: expected more than 0, got 0.0"),
         ({"precision": "fp8"}, "--precision: expected one of fp32, bf16, fp16, got fp8"),
+        ({"pipeline": "scipy"}, "--pipeline: expected one of torch, dali, got scipy"),
         ({"epochs": "3"}, "--epochs: expected int, got 3"),
         ({"lr": True}, "--lr: expected float, got True"),
         ({"speed": 3}, "speed is no setting of PretrainConfig"),
@@ -74,7 +75,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], te
 
 def test_only_settings_that_change_the_result_must_stay_on_resume() -> None:
     base = to_json(PretrainConfig(encoder=SMALL))
-    later = to_json(PretrainConfig(encoder=SMALL, log_every_steps=1, checkpoint_every_steps=3))
+    later = to_json(PretrainConfig(encoder=SMALL, log_every_steps=1, checkpoint_every_steps=3, pipeline="dali"))
     assert differing(base, later, PretrainConfig) == []
     other = to_json(PretrainConfig(encoder=EncoderConfig(depth=10, width=4, stretch="asinh"), lr=0.5))
     assert differing(base, other, PretrainConfig) == ["--width is 3 there, 4 here", "--lr is 0.03 there, 0.5 here"]

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from augment import preset
+from augment import Conditions, Plan, draw, make_plan, preset
 from sharding import Dataset, Order
 from trainer.data import Stamps, check_view_px, evaluation_batches, global_batches
 from trainer.errors import TrainerError
 
 CPU = torch.device("cpu")
+PLACE = {"seed": 1, "epoch": 2, "view": 1, "size_px": 32}
 
 
 def test_global_batches_are_the_orders_own_and_each_says_where_it_begins() -> None:
@@ -46,7 +48,7 @@ def test_stamps_read_ahead_are_those_that_each_job_wants(make_survey: Callable[.
     with closing(stamps.ahead(jobs, wanted)) as read:
         for job, (given, stack) in zip(jobs, read, strict=True):
             assert given == job
-            assert torch.equal(stack.images, stamps.read(wanted(job)).images)
+            assert torch.equal(stack.pixels(), torch.from_numpy(stamps.dataset.images(wanted(job))))
 
 
 def test_an_error_of_reading_is_raised_in_its_place(make_survey: Callable[..., Dataset]) -> None:
@@ -58,17 +60,47 @@ def test_an_error_of_reading_is_raised_in_its_place(make_survey: Callable[..., D
         next(read)
 
 
+def test_stamps_that_were_read_last(make_survey: Callable[..., Dataset]) -> None:
+    stamps = Stamps(make_survey(12), CPU)
+    first = stamps.read(np.array([4, 2]))
+    stamps.read(np.array([7, 8, 9]))
+    assert torch.equal(first.pixels(), torch.from_numpy(stamps.dataset.images(np.array([4, 2]))))
+
+
 def test_a_view_depends_on_its_sample_alone(make_survey: Callable[..., Dataset]) -> None:
     stamps = Stamps(make_survey(12), CPU)
-    place = {"seed": 1, "epoch": 2, "view": 1, "size_px": 32}
-    wanted = np.array([7, 3, 9])
-    views = stamps.view(stamps.read(wanted), preset("stein2021"), **place)
-    alone = stamps.view(stamps.read(np.array([9])), preset("stein2021"), **place)
+    chosen, wanted = preset("stein2021"), np.array([7, 3, 9])
+    plan = stamps.plan(wanted, chosen, **PLACE)
+    views = stamps.render(stamps.read(wanted), plan)
+    alone = stamps.render(stamps.read(wanted[2:]), stamps.plan(wanted[2:], chosen, **PLACE))
     assert torch.equal(views[2], alone[0])
-    stack = stamps.read(np.arange(12)).at(wanted)
-    assert torch.equal(stamps.view(stack, preset("stein2021"), **place), views)
-    other = stamps.view(stack, preset("stein2021"), **{**place, "view": 0})
+    everything = stamps.read(np.arange(12))
+    assert torch.equal(stamps.render(everything, replace(plan, place=torch.from_numpy(wanted))), views)
+    other = stamps.render(stamps.read(wanted), stamps.plan(wanted, chosen, **{**PLACE, "view": 0}))
     assert not torch.allclose(other, views)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_plan_knows_every_bit_of_the_catalogue(dtype: type, make_survey: Callable[..., Dataset]) -> None:
+    """However compactly columns are kept: what is derived from them is derived in float64."""
+    rng = np.random.default_rng(0)
+    change = {"ebv_sfd": rng.uniform(0, 0.1, 12).astype(dtype), "psf_fwhm_g": rng.uniform(1, 2, 12).astype(dtype)}
+    change["psf_fwhm_g"][3] = np.nan
+    dataset = make_survey(12, change=change)
+    wanted = np.array([3, 11, 0])
+    known = Conditions(
+        ebv=torch.from_numpy(change["ebv_sfd"].astype(np.float64)[wanted]),
+        pixel_scale_arcsec=dataset.pixel_scale_arcsec,
+        mad=torch.from_numpy(dataset.mad),
+        psf_fwhm_arcsec=torch.from_numpy(dataset.per_band("psf_fwhm")[wanted]),
+        sky_sigma=torch.from_numpy(dataset.per_band("sky_sigma")[wanted]),
+    )
+    numbers = {name: PLACE[name] for name in ("seed", "epoch", "view")}
+    drawn = draw(preset("stein2021"), sample=torch.from_numpy(wanted), bands=dataset.bands, **numbers)
+    expected = make_plan(drawn, known, bands=dataset.bands, stamp_shape=(33, 33), size_px=PLACE["size_px"])
+    plan = Stamps(dataset, CPU).plan(wanted, preset("stein2021"), **PLACE)
+    for each in fields(Plan):
+        torch.testing.assert_close(getattr(plan, each.name), getattr(expected, each.name), rtol=0.0, atol=0.0)
 
 
 def test_the_plain_view_is_the_dereddened_centre(make_survey: Callable[..., Dataset]) -> None:

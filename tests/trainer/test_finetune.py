@@ -50,7 +50,7 @@ def records(run: Path) -> list[dict[str, float]]:
 def test_redshifts_are_learnt_and_the_best_epoch_is_kept(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = make_survey(150)
     run = tmp_path / "run"
-    train(replace(CONFIG, epochs=12, lr=0.2), dataset, run)
+    train(replace(CONFIG, epochs=12, bins=20, preset="none"), dataset, run)
     scores = [record["validation_sigma_mad"] for record in records(run) if "validation_sigma_mad" in record]
     assert len(scores) == 12
     validation = dataset.split("validation")
@@ -60,7 +60,8 @@ def test_redshifts_are_learnt_and_the_best_epoch_is_kept(make_survey: Callable[.
     assert sigma_mad(residuals(kept, z[validation])) == pytest.approx(min(scores), rel=1e-4)
     test = dataset.split("test")
     spread = sigma_mad(residuals(photoz.estimate(predict_photoz(run, dataset, test)), z[test]))
-    assert spread < 0.6 * sigma_mad(residuals(np.full(len(test), z.mean()), z[test]))
+    # Of five seeds the ratio was 0.09 to 0.15: no rounding of the views tips it over.
+    assert spread < 0.4 * sigma_mad(residuals(np.full(len(test), z.mean()), z[test]))
 
 
 def test_the_labels_of_the_test_split_change_nothing(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:

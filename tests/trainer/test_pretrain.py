@@ -11,7 +11,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from sharding import Dataset
+from sharding import Dataset, reader
+from sharding.convert import convert
+from sharding.encoding import Name
 from trainer.checkpoint import Checkpoints
 from trainer.config import EncoderConfig, PretrainConfig
 from trainer.data import global_batches
@@ -94,12 +96,27 @@ def test_queries_and_keys_are_two_views_in_two_orders(make_survey: Callable[...,
     assert np.array_equal(pair.unique[pair.queries], batch.indices)
     assert np.array_equal(pair.unique[pair.keys], batch.indices[order])
     assert not np.array_equal(order, np.arange(CONFIG.batch))
-    queries, keys = training.views(pair, training.stamps.read(pair.unique))
+    stamps = training.stamps
+    queries, keys = stamps.render(stamps.read(pair.unique), training.plan(pair)).chunk(2)
     assert all(not torch.equal(queries[order[place]], keys[place]) for place in range(CONFIG.batch))
     place = {"seed": CONFIG.seed, "epoch": 0, "size_px": CONFIG.view_px}
     for views, number, wanted in ((queries, QUERY, batch.indices), (keys, KEY, batch.indices[order])):
-        stack = training.stamps.read(wanted)
-        assert torch.equal(views, training.stamps.view(stack, training.preset, view=number, **place))
+        plan = stamps.plan(wanted, training.preset, view=number, **place)
+        assert torch.equal(views, stamps.render(stamps.read(wanted), plan))
+
+
+@pytest.mark.parametrize("encoding", ["float16", "int16"])
+def test_stored_pixels_are_decoded_by_the_op_alone_bit_for_bit(
+    encoding: Name, make_survey: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(make_survey(40).path, tmp_path / encoding, encoding=encoding)
+    convert(tmp_path / encoding, tmp_path / "float32", encoding="float32")  # the pixels as `sharding` decodes them
+    config = replace(CONFIG, max_steps=3)
+    train(config, Dataset.open(tmp_path / "float32"), tmp_path / "decoded")
+    monkeypatch.delattr(reader.Batch, "pixels")
+    monkeypatch.delattr(Dataset, "images")
+    train(config, Dataset.open(tmp_path / encoding), tmp_path / "raw")
+    assert trace(tmp_path / "raw") == trace(tmp_path / "decoded")
 
 
 def test_a_finished_run_is_left_as_it_is(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
