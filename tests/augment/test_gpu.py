@@ -287,7 +287,7 @@ for arch, constants in ((90, dict(SIZE=64, SIDE=64)), (80, dict(SIZE=15, SIDE=16
     source = ASTSource(render_plane, signature, constants)
     options = dict(num_warps=4, num_stages=1, enable_fp_fusion=True)
     built = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
-    print(arch, len(built.asm["cubin"]), built.metadata.shared, "cvt.rn.bf16x2.f32" in built.asm["ptx"])
+    print(arch, len(built.asm["cubin"]), built.metadata.shared, "cvt.rn.bf16" in built.asm["ptx"])
 """
 
 
