@@ -9,7 +9,7 @@ from typing import Any
 
 PACKAGES = (
     "torch", "numpy", "numba", "pyarrow", "google-crc32c", "ray", "astropy", "scipy", "indexed_bzip2", "reproject",
-    "webdataset", "nvidia-dali-cuda130", "zarr", "h5py", "tensorstore",
+    "webdataset", "nvidia-dali-cuda130", "zarr", "h5py", "tensorstore", "triton", "kornia", "scikit-image",
 )  # fmt: skip
 
 

@@ -16,12 +16,12 @@ class Result:
     """One contender's rate: the median and the quartiles of its runs."""
 
     name: str
-    unit: str = "images/s"  # or "frames/s"
+    unit: str = "images/s"  # or "frames/s", "views/s"
     median: float
     q25: float
     q75: float
     runs: int
-    bytes_per_image: int  # of an image in memory; of a frame, its file's
+    bytes_per_image: int  # of an image in memory; of a frame, its file's; of a view, what is read and written for it
     params: Mapping[str, Param]
 
     def converted(self, name: str, unit: str, factor: float, *, bytes_per_image: int) -> "Result":

@@ -1,132 +1,74 @@
-"""Stamps to views: two views of 64 pixels of each stamp of 107, five bands.
+"""Stamps to views: two views of 64 pixels of each stamp of 107, five bands, in views/s; beside others and the limit.
 
-The peer is the way of the published loaders: SciPy turns the whole stamp, crops it, blurs it where the preset says so,
-and adds noise. Equal footing: the same stamps, angles, shifts, gains, widths and noise levels, which the peer is given
-ready-made; it leaves out flips and sizes, and draws its noise in sequence, so it does somewhat less.
+Equal footing: the same stamps, and for each view the same turn, flip, size, shift, gains, blurs and noise levels, drawn
+beforehand (`augmenting`, where each peer says what it leaves out). The limit is a copy of as many bytes as a stamp and
+its views have: `VIEW_BYTES` for each view, of which MB/s tells. The verdict, which is in images/s, takes our rate with
+the drawing of the parameters in it, on the accelerator where there is one. There at least 300,000 views/s are wanted.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from augment import VIEW_PX, Conditions, draw, preset, views
-from augment.extinction import gain
-from augment.plan import make_plan
-
+from ..augmenting import contenders as ways
+from ..augmenting.contenders import Amount, contenders, named, on_accelerator
+from ..augmenting.work import BANDS, STAMP_PX, VIEWS, make_work
 from ..practice import PracticeData
-from ..results import Param, StageReport
+from ..results import Result, StageReport
 from ..timing import Contender, race
 
-BANDS = ("u", "g", "r", "i", "z")
-STAMP_PX = 107
-BATCH = 128
-PEER_BATCH = 16  # it works stamp by stamp, so that its batch says nothing
-PRESETS = ("hayat2021", "stein2021")
-
-Float32s = npt.NDArray[np.float32]
+FULL, PLAIN = PRESETS = ("stein2021", "hayat2021")  # with sizes, flips and blur; without
+OWN = "augment: skymill, stamps to pairs of views"
+_CUDA = "cuda"
 
 
-def run(data: PracticeData, rounds: int = 7) -> StageReport:
-    """On noise stamps: the speed does not depend on what they show. On the accelerator, where there is one."""
+def run(data: PracticeData, rounds: int = 7, amount: Amount | None = None) -> StageReport:
+    """On noise stamps: the speed does not depend on what they show."""
     del data  # needs none
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images = torch.randn(BATCH, len(BANDS), STAMP_PX, STAMP_PX, generator=torch.Generator().manual_seed(0))
-    known = conditions(BATCH)
-    contenders = [
-        contender
-        for name in PRESETS
-        for contender in (_ours(name, images.to(device), known), _peer(name, images, known))
-    ]
-    sync = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    amount, on_cuda, threads = amount or Amount(), torch.cuda.is_available(), torch.get_num_threads()
+    try:
+        results = race(
+            list(_contenders(amount, on_cuda)),
+            rounds=rounds,
+            sync=torch.cuda.synchronize if on_cuda else lambda: None,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    own = _own(results, _CUDA if on_cuda else "1 thread")
+    names = {result.name for result in results}
+    pairs = {pair: least for pair, least in wanted().items() if names.issuperset(pair)}
     return StageReport(
         stage="augment",
-        results=race(contenders, rounds=rounds, sync=sync),
-        own=ours_name("hayat2021"),
-        pairs=tuple((ours_name(name), peer_name(name)) for name in PRESETS),
+        results=(*results, own),
+        own=own.name,
+        pairs=tuple(pairs),
+        left_out=tuple(peer for peer in ways.PEERS if not ways.is_installed(peer)),
+        wanted={pair: least for pair, least in pairs.items() if least},
     )
 
 
-def ours_name(preset_name: str) -> str:
-    """Name of our result."""
-    return f"augment: skymill {preset_name}"
+def wanted() -> Mapping[tuple[str, str], float]:
+    """The pairs whose ratios are told, and the least that is wanted of each; 0 where nothing is."""
+    op = named(ways.OP, FULL)
+    least = {ways.TURNED: 10.0, ways.WARPED: 5.0, ways.TORCH: 1.8}
+    told = (ways.KORNIA, ways.DALI, ways.DALI_AND_OURS, ways.FROM_INT16, ways.DRAWN)
+    pairs = {(op, named(peer, FULL)): ratio for peer, ratio in {**least, **dict.fromkeys(told, 0.0)}.items()}
+    pairs |= {(named(ways.OP, FULL, "2 threads"), op): 1.7}
+    pairs |= {(named(ways.OP, PLAIN), named(peer, PLAIN)): 0.0 for peer in least}
+    on_cuda = {ways.COPY: 1 / 3, **dict.fromkeys(told, 0.0)}
+    return pairs | {(named(ways.OP, FULL, _CUDA), named(peer, FULL, _CUDA)): r for peer, r in on_cuda.items()}
 
 
-def peer_name(preset_name: str) -> str:
-    """Name of the peer's result."""
-    return f"augment: SciPy chain {preset_name}"
+def _contenders(amount: Amount, on_cuda: bool) -> Iterator[Contender]:
+    for preset_name in PRESETS:
+        work = make_work(preset_name, amount.batch)
+        yield from contenders(work, amount)
+        yield from contenders(work, amount, threads=2)
+        if on_cuda:
+            yield from on_accelerator(preset_name, amount)
 
 
-def conditions(batch: int) -> Conditions:
-    """Stamps as those of an SDSS field are."""
-    return Conditions(
-        ebv=torch.full((batch,), 0.05),
-        pixel_scale_arcsec=0.396,
-        mad=torch.tensor([0.03, 0.015, 0.02, 0.035, 0.13]),
-        psf_fwhm_arcsec=torch.full((batch, len(BANDS)), 1.1),
-        sky_sigma=torch.tensor([0.04, 0.02, 0.03, 0.05, 0.2]).expand(batch, -1),
-    )
-
-
-def _ours(name: str, images: Tensor, known: Conditions) -> Contender:
-    sample = torch.arange(len(images))
-
-    def step() -> int:
-        made = views(images, preset(name), seed=0, epoch=0, sample=sample, conditions=known, bands=BANDS, count=2)
-        return len(made[0])
-
-    return _contender(ours_name(name), step, len(images), images.device.type)
-
-
-def _peer(name: str, images: Tensor, known: Conditions) -> Contender:
-    stamps, rng = images.numpy()[:PEER_BATCH], np.random.default_rng(0)
-
-    def step() -> int:
-        for view in range(2):
-            scipy_views(stamps, name, known, view, rng)
-        return len(stamps)
-
-    return _contender(peer_name(name), step, len(stamps), "cpu")
-
-
-def _contender(name: str, step: Callable[[], int], batch: int, device: str) -> Contender:
-    params: dict[str, Param] = {"batch": batch, "views": 2, "view_px": VIEW_PX, "device": device, "threads": 1}
-    return Contender(name=name, step=step, bytes_per_image=4 * len(BANDS) * STAMP_PX**2, params=params)
-
-
-def scipy_views(
-    stamps: Float32s, preset_name: str, known: Conditions, view: int, rng: np.random.Generator
-) -> list[Float32s]:
-    """One view of each stamp, by SciPy; sizes and flips are left out."""
-    sample = torch.arange(len(known.ebv))
-    drawn = draw(preset(preset_name), seed=0, epoch=0, sample=sample, view=view, bands=BANDS)
-    plan = make_plan(drawn, known, BANDS)
-    factor, angle = gain(plan.reddening, BANDS).numpy().astype(np.float32), drawn.angle_deg.numpy()
-    shift, blur, noise = plan.shift_px.int().numpy(), plan.blur_sigma_px.numpy(), plan.noise_sigma.numpy()
-    return [
-        scipy_view(stamp, factor[row], float(angle[row]), shift[row], blur[row], noise[row], rng)
-        for row, stamp in enumerate(stamps)
-    ]
-
-
-def scipy_view(
-    stamp: Float32s,
-    factor: Float32s,  # gain of each band
-    angle_deg: float,
-    shift_px: npt.NDArray[np.int32],  # (y, x)
-    blur_px: npt.NDArray[np.float64],  # sigma of each band
-    noise: npt.NDArray[np.float64],  # sigma of each band
-    rng: np.random.Generator,
-) -> Float32s:
-    """A view (band, y, x) as published loaders make it: turn all of the stamp, crop, blur, add noise."""
-    from scipy import ndimage
-
-    turned = ndimage.rotate(stamp * factor[:, None, None], angle_deg, axes=(1, 2), reshape=False, order=1)
-    y, x = STAMP_PX // 2 - VIEW_PX // 2 - shift_px
-    view: Float32s = turned[:, y : y + VIEW_PX, x : x + VIEW_PX]
-    if blur_px.any():
-        view = np.stack([ndimage.gaussian_filter(band, sigma) for band, sigma in zip(view, blur_px, strict=True)])
-    field = rng.standard_normal(view.shape, dtype=np.float32)
-    return view + field * noise[:, None, None].astype(np.float32)
+def _own(results: Iterable[Result], where: str) -> Result:
+    """Images/s, as the other stages have them: an image is a stamp that became a pair of views."""
+    drawn = next(result for result in results if result.name == named(ways.DRAWN, PLAIN, where))
+    return drawn.converted(OWN, "images/s", 1 / VIEWS, bytes_per_image=4 * len(BANDS) * STAMP_PX**2)

@@ -1,17 +1,28 @@
-"""The stages' benchmarks run, and their peers do what they are timed for; ingest and read have files of their own."""
+"""The command writes what a stage found, and the train stage runs; the other stages have files of their own."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from augment import apply, draw, preset
 from benchmarks import __main__ as command
 from benchmarks.practice import PracticeData
+from benchmarks.results import Result, StageReport
 from benchmarks.stages import augment, train
 from trainer.config import EncoderConfig, PretrainConfig
+
+RATES = {"ours": 4.0, "theirs": 2.0}
+REPORT = StageReport(
+    stage="augment",
+    results=tuple(
+        Result(name=name, median=rate, q25=rate, q75=rate, runs=3, bytes_per_image=1, params={"threads": 1})
+        for name, rate in RATES.items()
+    ),
+    own="ours",
+    pairs=(("ours", "theirs"),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,50 +39,28 @@ def test_train_runs(data: PracticeData):
     assert report.results[0].params["batch"] == 8
 
 
-def test_augment_runs_and_writes_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(augment, "BATCH", 2)
-    monkeypatch.setattr(augment, "PEER_BATCH", 2)
-    threads = torch.get_num_threads()
-    try:
-        assert command.main(["augment", "--json", str(tmp_path / "augment.json")]) == 0
-    finally:
-        torch.set_num_threads(threads)
+def test_a_stage_writes_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(augment, "run", lambda data: REPORT)
+    assert _main(tmp_path / "augment.json") == 0
     content = json.loads((tmp_path / "augment.json").read_text())
-    assert len(content["results"]) == 4
-    assert set(content["ratios"]) == {
-        f"{augment.ours_name(name)} / {augment.peer_name(name)}" for name in augment.PRESETS
-    }
+    assert content["results"] == [{**asdict(result), "params": dict(result.params)} for result in REPORT.results]
+    assert content["ratios"] == {"ours / theirs": 2.0}
     assert content["verdict"].startswith("augment alone was measured")
 
 
 def test_a_file_that_cannot_be_written_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(augment, "BATCH", 1)
-    monkeypatch.setattr(augment, "PEER_BATCH", 1)
+    monkeypatch.setattr(augment, "run", lambda data: REPORT)
     (tmp_path / "file").touch()
-    threads = torch.get_num_threads()
-    try:
-        assert command.main(["augment", "--json", str(tmp_path / "file" / "out.json")]) == 2
-    finally:
-        torch.set_num_threads(threads)
+    assert _main(tmp_path / "file" / "out.json") == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_augment_peer_makes_the_same_views():
-    """Without noise, within the part of the view that the stamp covers under any turn, up to float32's rounding."""
-    stamps = torch.randn(6, 5, augment.STAMP_PX, augment.STAMP_PX)
-    known = augment.conditions(6)
-    drawn = draw(preset("hayat2021"), seed=0, epoch=0, sample=torch.arange(6), view=1, bands=augment.BANDS)
-    drawn = type(drawn)(
-        **{name: getattr(drawn, name) for name in drawn.__slots__} | {"mad_factor": torch.zeros(6).double()}
-    )
-    ours = apply(stamps, drawn, known, bands=augment.BANDS).numpy()
-    factor = 10 ** (-0.4 * (drawn.ebv - 0.05)[:, None] * torch.tensor([4.239, 3.303, 2.285, 1.698, 1.263]))
-    for row in range(6):
-        theirs = augment.scipy_view(
-            stamps[row].numpy(), factor[row].numpy().astype(np.float32), float(drawn.angle_deg[row]),
-            drawn.shift_px[row].int().numpy(), np.zeros(5), np.zeros(5), np.random.default_rng(0),
-        )  # fmt: skip
-        # Rounding of positions, 2e-5 px, times slopes up to 8 (see the tests of `augment.resample`).
-        np.testing.assert_allclose(theirs[:, 8:56, 8:56], ours[row, :, 8:56, 8:56], atol=2e-4)
+def _main(path: Path) -> int:
+    """The command, which takes one thread."""
+    threads = torch.get_num_threads()
+    try:
+        return command.main(["augment", "--json", str(path)])
+    finally:
+        torch.set_num_threads(threads)
