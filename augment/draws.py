@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from .elementary import cos_sin, exp, log
+from .elementary import cos_sin, exp, log, sqrt
 from .errors import AugmentError
 from .philox import WORD_MASK, philox4x32, uniform
 from .presets import BandLogNormal, Preset, Range
@@ -102,18 +102,18 @@ def _band_values(
             f"draw: band {unknown[0]!r} has no fitted distribution, expected one of {', '.join(spread.bands)}; "
             "choose a preset without PSF and sky noise"
         )
+    row = [spread.bands.index(band) for band in bands]
+    mixing = torch.tensor(spread.mixing(), dtype=torch.float64)[row]
+    ln_sigma, median = (torch.tensor(each, dtype=torch.float64)[row] for each in (spread.ln_sigma, spread.median))
     z = _normals(unit)
     ln = torch.zeros(len(unit), len(bands), dtype=torch.float64)
-    for column, band in enumerate(bands):
-        index = spread.bands.index(band)
-        for number, share in enumerate(spread.mixing()[index]):
-            ln[:, column] += share * z[:, number]  # one by one: a sum's order must not depend on the batch
-        ln[:, column] *= spread.ln_sigma[index]
-    return torch.tensor([spread.median[spread.bands.index(band)] for band in bands], dtype=torch.float64) * exp(ln)
+    for number in range(len(spread.bands)):
+        ln = ln + z[:, number, None] * mixing[:, number]  # one by one: a matrix product's order depends on the batch
+    return median * exp(ln_sigma * ln)
 
 
 def _normals(unit: Float64[Tensor, "batch count"]) -> Float64[Tensor, "batch count"]:
     """Standard normals by Box and Muller, in pairs."""
-    radius = torch.sqrt(-2.0 * log(unit[:, 0::2]))
+    radius = sqrt(-2.0 * log(unit[:, 0::2]))
     cosine, sine = cos_sin(360.0 * unit[:, 1::2])
     return torch.stack([radius * cosine, radius * sine], dim=-1).flatten(1)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .conditions import Conditions
 from .draws import ViewParameters
+from .elementary import sqrt
 from .errors import AugmentError
 from .extinction import gain
 from .geometry import on_grid, view_affine
@@ -164,7 +165,7 @@ def _blur_sigma_px(
     px_per_fwhm = 1.0 / (FWHM_PER_SIGMA * conditions.pixel_scale_arcsec)
     stamp_variance = (_host(conditions.psf_fwhm_arcsec) * px_per_fwhm) ** 2
     smeared = BILINEAR_VARIANCE_PX2 * interpolated[:, None]
-    return _missing((target * px_per_fwhm) ** 2, (stamp_variance + smeared) * parameters.scale[:, None] ** 2).sqrt()
+    return sqrt(_missing((target * px_per_fwhm) ** 2, (stamp_variance + smeared) * parameters.scale[:, None] ** 2))
 
 
 def _noise_sigma(
@@ -180,7 +181,7 @@ def _noise_sigma(
             "conditions: the preset draws a noise level, expected sky_sigma of each stamp, got None; "
             "measure it at ingest or choose another preset"
         )
-    return (by_mad**2 + _missing(target**2, (_host(conditions.sky_sigma) * left) ** 2)).sqrt()
+    return sqrt(by_mad**2 + _missing(target**2, (_host(conditions.sky_sigma) * left) ** 2))
 
 
 def _missing(target: Tensor, own: Tensor) -> Tensor:

@@ -43,19 +43,25 @@ def noise_left(
 @no_type_check
 def _left(taps, scale, interpolated, table, left):  # arrays
     """sum_lag (sum_j w_j w_(j + lag)) R(lag), over lags to both sides; one row after the other."""
-    correlation = np.empty(2 * taps.shape[2])
+    correlation = np.empty(2 * taps.shape[2] - 1)
     for row in range(taps.shape[0]):
+        lags = 0  # beyond which R is 0
         for lag in range(correlation.size):
             if interpolated[row]:
                 correlation[lag] = _after_resampling(lag / scale[row], table)
             else:
                 correlation[lag] = table[lag] if lag < table.size else 0.0
+            if correlation[lag] != 0.0:
+                lags = lag + 1
         for band in range(taps.shape[1]):
             kernel = taps[row, band]
+            count = kernel.size
+            while count > 1 and kernel[count - 1] == 0.0:
+                count -= 1
             total = 0.0
-            for lag in range(2 * kernel.size - 1):
+            for lag in range(min(lags, 2 * count - 1)):
                 overlap = 0.0
-                for j in range(1 - kernel.size, kernel.size - lag):
+                for j in range(1 - count, count - lag):
                     overlap += kernel[abs(j)] * kernel[abs(j + lag)]
                 total += overlap * correlation[lag] * (2.0 if lag else 1.0)
             left[row, band] = total

@@ -15,6 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from .compiled import compiled
+from .elementary import sqrt
 
 # Weights end where less than this is left of the total, both sides together: float32's own rounding.
 _REST = 2.0**-24
@@ -62,7 +63,7 @@ def _integrated_width(sigma_px: Float64[Tensor, "row band"]) -> Float64[Tensor, 
     """Width of the Gaussian that, integrated over pixels, has the variance sigma^2."""
     width, rms = _width_table()
     small = torch.from_numpy(np.interp(sigma_px.numpy(), rms, width))
-    large = torch.sqrt((sigma_px**2 - 1.0 / 12.0).clamp(min=0.0))
+    large = sqrt((sigma_px * sigma_px - 1.0 / 12.0).clamp(min=0.0))
     return torch.where(sigma_px < _TABLE_END_PX, small, large)
 
 

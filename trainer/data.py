@@ -70,11 +70,10 @@ class Stamps:
 
     def plan(self, indices: Indices, chosen: Preset, *, seed: int, epoch: int, view: int, size_px: int) -> Plan:
         """How view number ``view`` of each of these samples is made of a stack of them, in this order; on the host."""
-        sample = torch.from_numpy(indices)
         bands = self.dataset.bands
-        drawn = draw(chosen, seed=seed, epoch=epoch, sample=sample, view=view, bands=bands)
+        drawn = draw(chosen, seed=seed, epoch=epoch, sample=torch.from_numpy(indices), view=view, bands=bands)
         shape = self.dataset.image_shape[1:]
-        return make_plan(drawn, self._conditions(sample), bands=bands, stamp_shape=shape, size_px=size_px)
+        return make_plan(drawn, self.conditions(indices), bands=bands, stamp_shape=shape, size_px=size_px)
 
     def render(self, stack: Stack, plan: Plan) -> Float[Tensor, "row C y x"]:
         """The views that ``plan`` makes of the stack, on the device."""
@@ -86,7 +85,9 @@ class Stamps:
         plan = self.plan(stack.indices, preset("none"), seed=0, epoch=0, view=0, size_px=size_px)
         return self.render(stack, plan)
 
-    def _conditions(self, sample: Tensor) -> Conditions:
+    def conditions(self, indices: Indices) -> Conditions:
+        """What the dataset knows of these samples."""
+        sample = torch.from_numpy(indices)
         return Conditions(
             ebv=self._ebv[sample],
             pixel_scale_arcsec=self.dataset.pixel_scale_arcsec,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from augment import PRESETS, VIEW_PX, Plan, Preset, ViewParameters, draw, preset
+from augment import PRESETS, VIEW_PX, Conditions, Plan, Preset, ViewParameters, draw, preset
 from sharding import Dataset
 
 from .data import Indices, Stamps
@@ -17,9 +17,10 @@ from .pictures import Tile, draw_tiles
 
 GALAXIES = 6
 VIEWS = 6
-UNITS = (
-    "E(B-V) in mag; shift in pixels (y, x); noise in median absolute deviations of the dataset; PSF (FWHM, arcsec)\n"
-    "and sky (nanomaggy a pixel) are those of r. The frame is what a view without shift keeps."
+NOTE = (
+    "E(B-V) in mag; PSF (FWHM, arcsec) and sky (nanomaggy a pixel) in r; y is up. The frame is what an unmoved view has.\n"
+    "A view is brought up to the PSF and sky under it, never sharpened or cleaned; noise is in median absolute\n"
+    "deviations of the dataset; shift in pixels (y, x); a turn is clockwise, after the flip (along x)."
 )
 
 
@@ -50,12 +51,13 @@ def draw_views(path: Path, dataset: Dataset, preset_name: str, *, seed: int) -> 
         captions(chosen, drawn_parameters(indices, chosen, dataset, seed=seed, view=view), dataset.bands)
         for view in range(VIEWS)
     ]
+    own = stamp_captions(stamps.conditions(indices), dataset.bands)
     tiles = []
     for row, stamp in enumerate(stack.pixels().numpy()):
-        tiles.append(Tile(stamp, "stamp", frame_px=VIEW_PX))
+        tiles.append(Tile(stamp, own[row], frame_px=VIEW_PX))
         tiles += [Tile(images[view][row].numpy(), texts[view][row]) for view in range(VIEWS)]
     draw_tiles(
-        path, tiles, dataset.bands, columns=1 + VIEWS, title=f"views of preset {preset_name}, seed {seed}", note=UNITS
+        path, tiles, dataset.bands, columns=1 + VIEWS, title=f"views of preset {preset_name}, seed {seed}", note=NOTE
     )
 
 
@@ -65,27 +67,46 @@ def drawn_parameters(indices: Indices, chosen: Preset, dataset: Dataset, *, seed
 
 
 def captions(chosen: Preset, drawn: ViewParameters, bands: tuple[str, ...]) -> list[str]:
-    """For each galaxy the parameters that the preset varies, a few to a line."""
+    """For each galaxy the parameters that the preset varies: light, what is brought up to what, turns, moves."""
     return [_caption(chosen, drawn, row, bands) for row in range(len(drawn.ebv))]
 
 
+def stamp_captions(known: Conditions, bands: tuple[str, ...]) -> list[str]:
+    """For each galaxy what is known of its stamp."""
+    middle = _middle(bands)
+    texts = []
+    for row, ebv in enumerate(known.ebv.tolist()):
+        lines = [f"stamp: E(B-V) {ebv:.2f}"]
+        if known.psf_fwhm_arcsec is not None:
+            lines.append(f"PSF {float(known.psf_fwhm_arcsec[row, middle]):.2f}")
+        if known.sky_sigma is not None:
+            lines.append(f"sky {float(known.sky_sigma[row, middle]):.3f}")
+        texts.append("\n".join(lines))
+    return texts
+
+
 def _caption(chosen: Preset, drawn: ViewParameters, row: int, bands: tuple[str, ...]) -> str:
-    middle = bands.index("r") if "r" in bands else len(bands) // 2
-    parts = []
+    middle = _middle(bands)
+    lines: list[list[str]] = [[], [], [], []]
     if chosen.ebv_mag[1] > 0:
-        parts.append(f"E(B-V) {float(drawn.ebv[row]):.2f}")
-    if chosen.angle_deg[1] > chosen.angle_deg[0]:
-        parts.append(f"turn {float(drawn.angle_deg[row]):.0f}°")
-    if chosen.max_shift_px > 0:
-        parts.append("shift {:+.0f} {:+.0f}".format(*drawn.shift_px[row].tolist()))
+        lines[0].append(f"E(B-V) {float(drawn.ebv[row]):.2f}")
     if chosen.mad_factor[1] > 0:
-        parts.append(f"noise {float(drawn.mad_factor[row]):.1f}")
-    if chosen.scale[1] > chosen.scale[0]:
-        parts.append(f"size {float(drawn.scale[row]):.2f}")
-    if chosen.flip_probability > 0:
-        parts.append("flipped" if bool(drawn.flip[row]) else "not flipped")
+        lines[0].append(f"noise {float(drawn.mad_factor[row]):.1f}")
     if chosen.psf_fwhm_arcsec is not None:
-        parts.append(f"PSF {float(drawn.psf_fwhm_arcsec[row, middle]):.2f}")
+        lines[1].append(f"PSF {float(drawn.psf_fwhm_arcsec[row, middle]):.2f}")
     if chosen.sky_sigma_nanomaggy is not None:
-        parts.append(f"sky {float(drawn.sky_sigma[row, middle]):.3f}")
-    return "\n".join(", ".join(parts[first : first + 2]) for first in range(0, len(parts), 2))
+        lines[1].append(f"sky {float(drawn.sky_sigma[row, middle]):.3f}")
+    if chosen.angle_deg[1] > chosen.angle_deg[0]:
+        lines[2].append(f"turn {float(drawn.angle_deg[row]):.0f}°")
+    if chosen.flip_probability > 0:
+        lines[2].append("flipped" if bool(drawn.flip[row]) else "not flipped")
+    if chosen.max_shift_px > 0:
+        lines[3].append("shift {:+.0f} {:+.0f}".format(*drawn.shift_px[row].tolist()))
+    if chosen.scale[1] > chosen.scale[0]:
+        lines[3].append(f"size {float(drawn.scale[row]):.2f}")
+    return "\n".join(", ".join(line) for line in lines if line)
+
+
+def _middle(bands: tuple[str, ...]) -> int:
+    """The band that the captions tell of."""
+    return bands.index("r") if "r" in bands else len(bands) // 2

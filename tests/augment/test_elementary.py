@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from augment.elementary import cos_sin, exp, log
+from augment.elementary import cos_sin, exp, log, sqrt
 
 F64 = torch.float64
 ULP = 2.0**-52
@@ -37,6 +37,11 @@ def test_cosine_and_sine_are_right(angle):
     assert (float(cosine), float(sine)) == pytest.approx(
         (math.cos(math.radians(rest)), math.sin(math.radians(rest))), rel=0, abs=6 * ULP
     )
+
+
+@given(x=st.floats(0, 1e300))
+def test_sqrt_is_the_rounded_root(x):
+    assert float(sqrt(one(x))) == math.sqrt(x)  # which IEEE 754 asks of both
 
 
 def test_quarter_turns_are_exact():

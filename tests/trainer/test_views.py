@@ -1,14 +1,15 @@
 """The grid of views shows what was drawn."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.image import imread
 
-from augment import PRESETS, draw
+from augment import PRESETS, Conditions, draw
 from trainer.__main__ import main
-from trainer.views import captions
+from trainer.views import captions, stamp_captions
 
 BANDS = ("u", "g", "r", "i", "z")
 
@@ -22,13 +23,22 @@ def test_captions_say_what_the_preset_varies() -> None:
     plain = drawn["hayat2021"]
     shift_y, shift_x = plain.shift_px[0].tolist()
     assert captions(PRESETS["hayat2021"], plain, BANDS)[0] == (
-        f"E(B-V) {plain.ebv[0]:.2f}, turn {plain.angle_deg[0]:.0f}°\n"
-        f"shift {shift_y:+.0f} {shift_x:+.0f}, noise {plain.mad_factor[0]:.1f}"
+        f"E(B-V) {plain.ebv[0]:.2f}, noise {plain.mad_factor[0]:.1f}\n"
+        f"turn {plain.angle_deg[0]:.0f}°\nshift {shift_y:+.0f} {shift_x:+.0f}"
     )
     text = captions(PRESETS["stein2021"], drawn["stein2021"], BANDS)[1]
     assert f"PSF {drawn['stein2021'].psf_fwhm_arcsec[1, 2]:.2f}" in text
     assert f"sky {drawn['stein2021'].sky_sigma[1, 2]:.3f}" in text
     assert ("not flipped" in text) != bool(drawn["stein2021"].flip[1])
+
+
+def test_a_stamp_says_what_is_known_of_it() -> None:
+    known = Conditions(
+        ebv=torch.tensor([0.05]), pixel_scale_arcsec=0.396, mad=torch.ones(2), sky_sigma=torch.tensor([[0.02, 0.03]])
+    )
+    assert stamp_captions(known, ("g", "r")) == ["stamp: E(B-V) 0.05\nsky 0.030"]
+    seen = dataclasses.replace(known, psf_fwhm_arcsec=torch.tensor([[1.3, 1.2]]), sky_sigma=None)
+    assert stamp_captions(seen, ("g", "r")) == ["stamp: E(B-V) 0.05\nPSF 1.20"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
