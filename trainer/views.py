@@ -18,7 +18,7 @@ from .pictures import Tile, draw_tiles
 GALAXIES = 6
 VIEWS = 6
 NOTE = (
-    "E(B-V) in mag; PSF (FWHM, arcsec) and sky (nanomaggy a pixel) in r; y is up. The frame is what an unmoved view has.\n"
+    "E(B-V) in mag; PSF (FWHM, arcsec) and sky (nanomaggy a pixel) in r; y is up. The frame: an unmoved view.\n"
     "A view is brought up to the PSF and sky under it, never sharpened or cleaned; noise is in median absolute\n"
     "deviations of the dataset; shift in pixels (y, x); a turn is clockwise, after the flip (along x)."
 )
