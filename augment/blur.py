@@ -29,7 +29,7 @@ def _matrix(taps: Float64[Tensor, "row band reach"], side: int, like: Tensor) ->
     return (taps.to(like) @ places).reshape(*taps.shape[:2], side, side)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)
 def _places(side: int, reach: int) -> Float[Tensor, "reach pixels"]:
     """For each distance, the (to, from) pairs of pixels that lie so far apart, directly or by a mirror image."""
     place = torch.zeros(reach, side, side)

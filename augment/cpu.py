@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .checks import check, check_places
 from .kernels import render_rows
 
 _LARGEST_PART = 32  # rows: a few ms, after which a thread sees that others have taken the rest
@@ -39,7 +40,12 @@ def render(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
-    """The views (row, band, y, x) of a plan; arguments as `ops` checked them, all on the CPU."""
+    """The body of the operator on the CPU; what the arguments are is `checks`' to say.
+
+    AugmentError where they do not fit together.
+    """
+    check(stored, objid, step, place, affine, gain, taps, noise_sigma, noise_key, size_px, dtype, channels_last)
+    check_places(place, len(stored))
     rows, bands = gain.shape
     layout = torch.channels_last if channels_last else torch.contiguous_format
     views = torch.empty(rows, bands, size_px, size_px, dtype=dtype, memory_format=layout)
@@ -106,4 +112,5 @@ def _helpers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="augment")
 
 
-os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not follow into a forked process
+if hasattr(os, "register_at_fork"):  # threads do not follow into a forked process
+    os.register_at_fork(after_in_child=_helpers.cache_clear)

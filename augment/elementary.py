@@ -1,4 +1,4 @@
-"""exp, log, sin, cos and sqrt in float64 whose bits are the same on every machine, in any batch.
+"""exp, log, erf, sin, cos and sqrt in float64 whose bits are the same on every machine, in any batch.
 
 The C libraries' and torch's own versions differ in the last bit between libraries, processors and vector widths, so
 two ranks could draw two views. These are made of additions, products and quotients alone, which IEEE 754 rounds in
@@ -19,7 +19,11 @@ from .compiled import compiled
 
 _LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")  # 33 bits: its product with an exponent is exact
 _LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
+_PER_LN2 = float.fromhex("0x1.71547652b82fep+0")
 _PI_OVER_180 = math.pi / 180.0
+_PER_SQRT_PI_2 = float.fromhex("0x1.20dd750429b6dp+0")  # 2 / sqrt(pi)
+_ERF_IS_1 = 6.0  # to 2e-17
+_ERF_SHARES = np.array([2.0 / (2 * n + 1) for n in range(1, 121)])  # so many terms are enough for 6
 _EXP_TERMS = 14  # |r| < 0.35: 0.35^14 / 14! = 5e-18
 _LOG_TERMS = 12  # s^2 < 0.0295: 0.0295^12 / 25 = 2e-20
 _SIN_TERMS = 9  # |x| < 0.79: 0.79^18 / 18! = 2e-18
@@ -43,6 +47,11 @@ def cos_sin(
     return both[0], both[1]
 
 
+def erf(x: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """Error function of each number >= 0: 2 / sqrt(pi) exp(-x^2) sum_n 2^n x^(2n+1) / (2n+1)!!, no term negative."""
+    return _each(_erf_all, x)
+
+
 def sqrt(x: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
     """Square root of each number >= 0, as IEEE 754 rounds it.
 
@@ -62,7 +71,7 @@ def _each(kernel: Any, x: Tensor, results: int = 0) -> Tensor:
 @njit(nogil=True, inline="always")
 @no_type_check
 def _exp(x):  # float64 -> float64
-    k = math.floor(x / math.log(2.0) + 0.5)
+    k = math.floor(x * _PER_LN2 + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
     total = 1.0
     for term in range(_EXP_TERMS, 0, -1):
@@ -103,6 +112,27 @@ def _cos_sin(angle_deg):  # float64 -> two float64
     if turn == 3:
         return sine, -cosine
     return cosine, sine
+
+
+@njit(nogil=True, inline="always")
+@no_type_check
+def _erf(x):  # float64 -> float64
+    if x > _ERF_IS_1:
+        return 1.0
+    total, term, square = 0.0, x, x * x
+    for share in _ERF_SHARES:
+        total += term
+        term *= square * share
+        if term < 1e-17 * total:
+            break
+    return min(1.0, _PER_SQRT_PI_2 * _exp(-x * x) * total)
+
+
+@compiled
+@no_type_check
+def _erf_all(x, out):  # float64 arrays
+    for i in range(x.size):
+        out[i] = _erf(x[i])
 
 
 @compiled

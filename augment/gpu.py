@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from .checks import check
 from .errors import AugmentError
 
 _LARGEST_PX = 128  # of a view: the tile, and the matrices that blur it, lie in one multiprocessor
@@ -29,10 +30,12 @@ def render(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
-    """The rows of a plan from stored stamps; arguments as `ops` passes them, checked there.
+    """The body of the operator on a GPU; what the arguments are is `checks`' to say.
 
-    A row whose place is no stamp is NaN. AugmentError without Triton, and for views of more than 128 pixels a side.
+    A row whose place is no stamp is NaN. AugmentError where the arguments do not fit together, without Triton, and for
+    views of more than 128 pixels a side.
     """
+    check(stored, objid, step, place, affine, gain, taps, noise_sigma, noise_key, size_px, dtype, channels_last)
     kernel = _kernel()
     if size_px > _LARGEST_PX:
         raise AugmentError(
@@ -46,10 +49,11 @@ def render(
         return out.fill_(torch.nan)
     views = rows // stamps if rows % stamps == 0 else 1
     side = max(16, 1 << (size_px - 1).bit_length())
+    dither = (each if each is None else each.contiguous() for each in (objid, step))
     per_row = (each.contiguous() for each in (place, affine, gain, taps.float(), noise_sigma, noise_key))
     with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]  # torch's
         kernel.render_plane[(rows * bands,)](
-            out, stored, objid, step, *per_row, stamps, rows, views, taps.shape[-1], *out.stride(),
+            out, stored.contiguous(), *dither, *per_row, stamps, rows, views, taps.shape[-1], *out.stride(),
             BANDS=bands, HEIGHT=height, WIDTH=width, SIZE=size_px, SIDE=side,
             num_warps=_WARPS[side], num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip

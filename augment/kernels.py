@@ -170,8 +170,9 @@ def _locate(affine, side, shape, offset, fraction):
         for j in range(side):
             y = _fold(yy * np.float64(i) + (yx * np.float64(j) + y0), height)
             x = _fold(xy * np.float64(i) + (xx * np.float64(j) + x0), width)
-            top = min(np.int32(y), np.int32(height - 2))
-            left = min(np.int32(x), np.int32(width - 2))
+            # Whatever the position, NaN too, the pixel is one of the stamp.
+            top = np.int32(y) if y < height - 2 else np.int32(height - 2)
+            left = np.int32(x) if x < width - 2 else np.int32(width - 2)
             k = i * side + j
             down[k] = np.float32(y - np.float64(top))
             across[k] = np.float32(x - np.float64(left))

@@ -95,6 +95,7 @@ def make_plan(
     where ``parameters``, ``conditions`` and ``bands`` are not of the same stamps and bands.
     """
     _check(parameters, conditions, bands)
+    _check_known(conditions)
     affine = view_affine(
         angle_deg=parameters.angle_deg,
         scale=parameters.scale,
@@ -150,6 +151,19 @@ def _check(parameters: ViewParameters, conditions: Conditions, bands: Sequence[s
         )
 
 
+def _check_known(conditions: Conditions) -> None:
+    """What every view needs; only a stamp's PSF and sky noise may be unknown, as NaN."""
+    dust, mad = _host(conditions.ebv), _host(conditions.mad)
+    if not bool(dust.isfinite().all()):
+        first = int((~dust.isfinite()).nonzero()[0])
+        raise AugmentError(
+            f"conditions: expected E(B-V) of every stamp, got {float(dust[first])} for stamp {first} of the batch; "
+            "ingest a catalogue with ebv_sfd or extinction columns"
+        )
+    if not bool((mad.isfinite() & (mad >= 0)).all()):
+        raise AugmentError(f"conditions: expected a median absolute deviation >= 0 of each band, got {mad.tolist()}")
+
+
 def _blur_sigma_px(
     parameters: ViewParameters, conditions: Conditions, interpolated: Tensor
 ) -> Float64[Tensor, "row band"]:
@@ -171,11 +185,11 @@ def _blur_sigma_px(
 def _noise_sigma(
     parameters: ViewParameters, conditions: Conditions, left: Float64[Tensor, "row band"]
 ) -> Float64[Tensor, "row band"]:
-    """A factor times the data set's MAD, or up to a level from what is ``left`` of the stamp's own noise."""
+    """A factor times the data set's MAD, and up to a level from what is ``left`` of the stamp's own noise."""
     by_mad = parameters.mad_factor[:, None] * _host(conditions.mad)
     target = parameters.sky_sigma
     if not bool((target > 0).any()):
-        return by_mad
+        return by_mad.expand_as(target).contiguous()
     if conditions.sky_sigma is None:
         raise AugmentError(
             "conditions: the preset draws a noise level, expected sky_sigma of each stamp, got None; "

@@ -12,6 +12,8 @@ from .errors import AugmentError
 Range = tuple[float, float]
 Matrix = tuple[tuple[float, ...], ...]
 
+MAX_BANDS = 8  # of a log-normal: for so many `draws` has words
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BandLogNormal:
@@ -29,6 +31,8 @@ class BandLogNormal:
     def __post_init__(self) -> None:
         count = len(self.bands)
         widths = [len(self.median), len(self.ln_sigma), len(self.correlation), *map(len, self.correlation)]
+        if count > MAX_BANDS:
+            raise AugmentError(f"log-normal: at most {MAX_BANDS} bands have random numbers, got {count}")
         if count == 0 or set(widths) != {count}:
             raise AugmentError(
                 f"log-normal: {count} bands need as many medians, ln_sigmas and rows and columns of the correlation, "

@@ -66,9 +66,8 @@ def render_plane(
         band_step = tl.load(step + of_stamp)
     tile, bad = _resample(plane, objid, key, band_step, y * WIDTH + x, fraction_y, fraction_x, WIDTH)
 
-    # Weights fall with distance: where the second is 0, the first is 1.
     weights = taps + of_row * reach
-    blurred = tl.load(weights + 1, mask=reach > 1, other=0.0) > 0
+    blurred = tl.load(weights) != 1.0  # all weights together are 1
     if blurred:
         tile = _blur(tile, weights, reach, at, inside, SIZE)
     if objid is None:  # noqa: SIM102  # this is asked when it is compiled: integers have no bad pixels

@@ -97,11 +97,14 @@ class Stamps:
         )
 
     def _known(self, prefix: str) -> Float[Tensor, "n C"] | None:
-        """A quantity per sample and band, or None where the dataset lacks it."""
+        """A quantity per sample and band, or None where the dataset lacks it for a whole band."""
         names = [f"{prefix}_{band}" for band in self.dataset.bands]
         if not all(map(self.dataset.has, names)):
             return None
-        return torch.from_numpy(np.stack([_compact(self.dataset.column(name)) for name in names], axis=1))
+        columns = [_compact(self.dataset.column(name)) for name in names]
+        if any(np.isnan(column).all() for column in columns):
+            return None
+        return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def _compact(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """The operator as torch sees it: schema, shapes without data, torch.compile, autocast, dtypes and layouts, refusals."""
 
-from dataclasses import replace
+import inspect
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -45,15 +46,23 @@ def test_torch_finds_nothing_wrong_with_it(dtype, last):
         torch.library.opcheck(torch.ops.skymill.render.default, given)
 
 
-def test_it_works_under_torch_compile_without_a_break():
-    stored, plan = torch.randn(2, 3, 31, 29), plan_of()
-    given = arguments(stored, plan)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # inductor's own
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_it_works_under_torch_compile_without_a_break(backend):
+    plan, plain = plan_of(), inspect.unwrap(render)  # what checks shapes in tests cannot be traced
 
     def step(images: torch.Tensor) -> torch.Tensor:
-        return torch.ops.skymill.render(images, *given[1:]).square().mean()
+        return plain(images, plan).square().mean()
 
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(stored), step(stored))
+    compiled = torch.compile(step, fullgraph=True, backend=backend)
+    for _ in range(2):
+        stored = torch.randn(2, 3, 31, 29)
+        torch.testing.assert_close(compiled(stored), step(stored))
+
+
+def test_stamps_that_want_a_gradient_give_views_without_one():
+    view = render(torch.randn(2, 3, 31, 29, requires_grad=True), plan_of())
+    assert not view.requires_grad
 
 
 def test_autocast_leaves_it_alone():
@@ -111,22 +120,57 @@ STAMPS = torch.zeros(2, 3, 31, 29)
 @pytest.mark.parametrize(
     ("stamps", "also", "message"),
     [
-        (torch.zeros(2, 3, 31, 1), {}, "at least 2 x 2 pixels"),
+        (torch.zeros(2, 3, 31, 1), {}, "at least 2 x 2 pixels, got shape"),
+        (torch.zeros(2, 0, 31, 29), {}, "of a band or more"),
         (STAMPS.double(), {}, "expected float32, float16 or int16 stamps .*got torch.float64"),
         (STAMPS, {"dtype": torch.float16}, "and float32 or bfloat16 views, got torch.float32 and torch.float16"),
-        (STAMPS.short(), {}, "expected a dither with int16 stamps .*without one"),
-        (STAMPS, {"dither": int16()[1]}, "expected a dither with int16 stamps .*with one"),
-        (STAMPS.short(), {"dither": int16(3)[1]}, r"one objid a stamp .*of \(2, 3\), got \(3,\) and \(3, 3\)"),
-        (torch.zeros(2, 4, 31, 29), {}, "a plan for 4 bands, as the stamps have, got one for 3"),
+        (STAMPS.short(), {}, "expected a dither with int16 stamps, got none"),
+        (STAMPS, {"dither": int16()[1]}, "expected a dither with int16 stamps alone, got one with torch.float32"),
+        (STAMPS.short(), {"dither": int16(3)[1]}, r"expected objid of shape \(2,\) .*got \(3,\)"),
+        (torch.zeros(2, 4, 31, 29), {}, r"expected gain of shape \(2, 4\) .*got \(2, 3\)"),
     ],
 )
-def test_what_does_not_fit_is_one_line(stamps, also, message):
+def test_stamps_that_do_not_fit_are_one_line(stamps, also, message):
     with pytest.raises(AugmentError, match=f"^render: .*{message}") as caught:
         render(stamps, plan_of(), **also)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", [[0, 2], [-1, 0]])
-def test_a_place_that_does_not_exist_is_refused(place):
-    with pytest.raises(AugmentError, match=r"^render: expected places 0 to 1, as there are stamps, got"):
-        render(STAMPS, replace(plan_of(), place=torch.tensor(place)))
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"place": torch.tensor([0, 2])}, "expected places of 2 stamps, 0 to 1, got 0 to 2"),
+        ({"place": torch.tensor([-1, 0])}, "got -1 to 0"),
+        ({"place": torch.tensor([0])}, "expected affine of shape"),
+        ({"place": torch.tensor([0, 1], dtype=torch.int32)}, "expected place .* torch.int32"),
+        ({"affine": torch.zeros(1, 2, 3, dtype=torch.float64)}, "expected affine of shape"),
+        ({"affine": torch.zeros(2, 2, 3)}, "expected affine .* torch.float32"),
+        ({"taps": torch.zeros(2, 3, 0, dtype=torch.float64)}, "expected 1 to 16 taps, .*got 0"),
+        ({"taps": torch.zeros(2, 3, 17, dtype=torch.float64)}, "expected 1 to 16 taps, .*got 17"),
+        ({"noise_sigma": torch.zeros(2, 1, dtype=torch.float64)}, "expected noise_sigma of shape"),
+        ({"noise_key": torch.zeros(2, 1, dtype=torch.int64)}, "expected noise_key of shape"),
+        ({"size_px": 0}, "views of at least 1 pixel a side, got 0"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_by_the_operator_itself(changed, message):
+    """Through torch.ops: nothing can make a body index beyond a tensor."""
+    with pytest.raises(AugmentError, match=f"^render: .*{message}"):
+        torch.ops.skymill.render(*arguments(STAMPS, PlanLike(plan_of(), **changed)))
+
+
+class PlanLike:
+    """A plan, some of it replaced by what a `Plan` would not hold."""
+
+    def __init__(self, plan: Plan, **changed: object) -> None:
+        self.__dict__.update({each.name: getattr(plan, each.name) for each in fields(Plan)} | changed)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e26, -1e300])
+def test_positions_that_are_none_stay_inside_the_stamp(value):
+    """Nothing crashes, other rows are what they were, and a position that is no number gives NaN."""
+    plan, stamps = plan_of(), torch.randn(2, 3, 31, 29)
+    affine = plan.affine.clone()
+    affine[0, 1, 2] = value
+    view = render(stamps, replace(plan, affine=affine))
+    assert torch.equal(view[1], render(stamps, plan)[1])
+    assert view[0].isnan().all() or abs(value) < torch.inf

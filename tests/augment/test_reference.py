@@ -256,3 +256,15 @@ def test_rows_and_bands_that_do_not_match_the_images_are_refused(images, rows, b
             AugmentError, match=r"apply: images are|plan: expected parameters and conditions of the same"
         ):
             way(torch.zeros(*images, 107, 107), still(rows), conditions(rows), bands=bands)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "message"),
+    [
+        ({"ebv": torch.tensor([0.1, torch.nan])}, r"E\(B-V\) of every stamp, got nan for stamp 1 of the batch"),
+        ({"mad": torch.tensor([1, 1, torch.nan, 1, 1])}, "median absolute deviation >= 0 of each band"),
+    ],
+)
+def test_what_every_view_needs_may_not_be_unknown(unknown, message):
+    with pytest.raises(AugmentError, match=f"^conditions: expected .*{message}"):
+        apply(torch.zeros(2, 5, 107, 107), still(2), conditions(2, **unknown), bands=UGRIZ)

@@ -8,7 +8,7 @@ from scipy import ndimage
 from augment.blur import blur
 from augment.geometry import on_grid, view_affine
 from augment.resample import resample
-from augment.residual import noise_left
+from augment.residual import LANCZOS_AUTOCORRELATION, noise_left
 from augment.taps import blur_taps
 
 STAMPS = 60
@@ -59,3 +59,12 @@ def test_more_blur_leaves_less():
     assert (left.diff() < 0).all()
     # A wide blur of sigma s leaves sqrt(R's sum) / (2 sqrt(pi) s): the sum over lags of R in two dimensions is scale^2.
     assert float(left[-1]) == pytest.approx(1.05 / (2 * np.sqrt(np.pi) * 5.0), rel=0.02)
+
+
+def test_the_autocorrelation_of_lanczos_3_is_the_integral_over_its_phases():
+    phase = (np.arange(1000) + 0.5) / 1000
+    distance = np.arange(-2, 4) - phase[:, None]
+    taps = np.sinc(distance) * np.sinc(distance / 3)
+    taps /= taps.sum(axis=1, keepdims=True)
+    mean = [(taps[:, lag:] * taps[:, : 6 - lag]).sum(axis=1).mean() for lag in range(6)]
+    np.testing.assert_allclose(LANCZOS_AUTOCORRELATION, mean, rtol=1e-8)  # nine digits; the sum is exact to 1e-12
