@@ -105,14 +105,19 @@ def sky(count: int, rng: torch.Generator) -> torch.Tensor:
     return sum(taps[:, 1, k] * rows[..., k : k + LARGE] for k in range(6))
 
 
-def corners_of(stamps: torch.Tensor, drawn: ViewParameters) -> torch.Tensor:
-    """(row, corner, band, y, x) the four corners of each view, each turned to begin at (0, 0), in native sigmas."""
+def view_of(stamps: torch.Tensor, drawn: ViewParameters) -> torch.Tensor:
+    """Views (row, band, y, x) of empty sky, in native sigmas."""
     known = Conditions(
         ebv=torch.zeros(len(stamps)), mad=0.893 * SKY_SIGMA, pixel_scale_arcsec=0.396,
         psf_fwhm_arcsec=torch.tensor(SDSS_PSF_FWHM_ARCSEC.median).expand(len(stamps), 5),
         sky_sigma=SKY_SIGMA.expand(len(stamps), 5),
     )  # fmt: skip
-    view = apply(stamps, drawn, known, bands=UGRIZ) / SKY_SIGMA[:, None, None]
+    return apply(stamps, drawn, known, bands=UGRIZ) / SKY_SIGMA[:, None, None]
+
+
+def corners_of(stamps: torch.Tensor, drawn: ViewParameters) -> torch.Tensor:
+    """(row, corner, band, y, x) the four corners of each view, each turned to begin at (0, 0), in native sigmas."""
+    view = view_of(stamps, drawn)
     return torch.stack([torch.rot90(view, turn, (2, 3))[:, :, :DEPTH, :DEPTH] for turn in range(4)], dim=1)
 
 
@@ -209,3 +214,33 @@ def test_nor_do_pairs_of_pixels_in_the_noise_that_the_preset_adds(name):
     corners = corners_by_fill(name)
     area = told_apart(corners["mirrored, noise added"], corners["whole, noise added"], pairs=True)
     assert area == pytest.approx(0.5, abs=chance(len(corners["whole"])))
+
+
+@pytest.mark.parametrize(("name", "auc"), [("hayat2021", 0.52), ("stein2021", 0.71)])
+def test_what_who_knows_where_the_mirror_stands_can_tell(name, auc):
+    """An upper bound, as stated in `resample`: products of pixels with their mirror images, with the preset's noise."""
+    from sklearn.metrics import roc_auc_score
+
+    mirrored, whole = (_products(name, corner) for corner in ("mirrored", "whole"))
+    found = roc_auc_score(np.repeat([0, 1], len(whole)), np.concatenate([whole, mirrored]))
+    assert found == pytest.approx(auc, abs=chance(2 * len(whole)))
+
+
+def _products(name: str, fill: str, count: int = 200) -> np.ndarray:
+    """For each view its pixels outside the stamp times those over 3 px away that these repeat, in native noise."""
+    drawn, rng, edge = drawn_views(name, 50_000), torch.Generator().manual_seed(7), (LARGE - STAMP) // 2
+    chosen = torch.nonzero(px_outside(drawn) > 1)[:count, 0]
+    some = ViewParameters(**{each.name: getattr(drawn, each.name)[chosen] for each in dataclasses.fields(drawn)})
+    some = dataclasses.replace(some, ebv=0 * some.ebv)
+    large = sky(count, rng)
+    stamps = large if fill == "whole" else large[:, :, edge:-edge, edge:-edge].contiguous()
+    view = view_of(stamps, some).double()
+    affine = affine_of(some)
+    grid = torch.stack(torch.meshgrid(torch.arange(VIEW), torch.arange(VIEW), indexing="ij"), dim=-1).to(F64)
+    place = torch.einsum("rij,yxj->ryxi", affine[..., :2], grid) + affine[:, None, None, :, 2]
+    folded = torch.where(place < 0, -place, torch.where(place > STAMP - 1, 2 * (STAMP - 1) - place, place))
+    seen = torch.einsum("rij,ryxj->ryxi", torch.linalg.inv(affine[..., :2]), folded - affine[:, None, None, :, 2])
+    pairs = ((place - folded).abs().sum(dim=-1) > 3) & ((seen >= 0) & (seen <= VIEW - 1)).all(dim=-1)
+    image = F.grid_sample(view, ((2 * seen + 1) / VIEW - 1).flip(-1), align_corners=False)
+    product = (view * image).sum(dim=1) * pairs
+    return (product.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1).sqrt()).numpy()
