@@ -10,8 +10,8 @@ from torch import Tensor
 class Conditions:
     """Of the stamps in one batch, bands in the batch's order; None is what the data set does not know.
 
-    NaN as the PSF or the sky noise of a single stamp and band means that it is not known there: no difference to
-    the drawn value can be stated, so none is added.
+    NaN, or a negative number, as the PSF or the sky noise of a single stamp and band means that it is not known
+    there: no difference to the drawn value can be stated, so none is added.
     """
 
     ebv: Float[Tensor, " batch"]  # E(B-V) in front of the object, on the Schlegel et al. 1998 scale [mag]

@@ -7,6 +7,9 @@ state. Who resumes gives a callable that goes on behind the last view used; it i
 - DALI clamps at edges, where a view is mirrored: it gets `windows` that no view looks out of.
 - DALI's blurs are sampled Gaussians: it convolves with the plan's own taps instead.
 - DALI spreads NaN over whole windows: it gets 0 for bad pixels, and our op says which view pixels they reach.
+- Views come out of DALI without a copy. Stamps go in by copies: on the host DALI's own, on a GPU one for the zeros,
+  one for the order of the rows and DALI's. The host never waits for what a GPU has yet to do, only, ``ahead`` batches
+  later, for its word on whether there were bad pixels.
 
 DALI adds positions up in float32, along a row of the view. For a view of n px and a window of S px (91 for 64 px that
 are turned) they are off by up to (n + 7) (S + 1) 2^-24, some 4e-4 px, and a view by that times the differences between
@@ -15,8 +18,9 @@ neighbouring pixels. On whole positions nothing is lost. The bits of a view do n
 
 import importlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,12 +28,24 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from .checks import check, check_places
 from .errors import AugmentError
 from .ops import render
 from .plan import Plan
-from .windows import windows
+from .windows import check_positions, windows
 
 NextBatch = Callable[[], tuple[Tensor, Plan]]
+Finish = Callable[[], Tensor]  # gives the views of a batch under way; to be called once, in the order of the batches
+
+
+def require() -> None:
+    """AugmentError where DALI is not installed."""
+    try:
+        importlib.import_module("nvidia.dali")
+    except ModuleNotFoundError as err:
+        raise AugmentError(
+            f"dali: expected NVIDIA DALI, got {err}; pip install 'skymill[dali]' or choose another pipeline"
+        ) from err
 
 
 class DaliPipeline:
@@ -37,37 +53,38 @@ class DaliPipeline:
 
     ``next_batch`` gives decoded float32 stamps (batch, band, y, x) on ``device``, whose memory may be used again at
     the next call, and the plan of their rows on the host. StopIteration ends the views; any other error comes out
-    after the views of the batches before it. An iteration lets go of its DALI objects when it ends or is closed.
+    after the views of the batches before it, and so does AugmentError for a batch that does not fit together. An
+    iteration lets go of its DALI objects when it ends or is closed.
     """
 
     def __init__(self, next_batch: NextBatch, *, device: torch.device, ahead: int = 2) -> None:
-        try:
-            importlib.import_module("nvidia.dali")
-        except ModuleNotFoundError as err:
-            raise AugmentError(
-                f"dali: expected NVIDIA DALI, got {err}; pip install 'skymill[dali]' or choose another pipeline"
-            ) from err
+        require()
         if ahead < 1:
             raise AugmentError(f"dali: expected at least 1 batch ahead, got {ahead}; 2 are enough")
         self._next_batch = next_batch
         self._device = device
         self._ahead = ahead
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Generator[Tensor, None, None]:
         graph: _Graph | None = None
-        started: deque[_Started] = deque()
+        started: deque[Finish] = deque()
         end: Exception | None = None
         try:
             while started or end is None:
                 while end is None and len(started) <= self._ahead:
                     try:
                         stamps, plan = self._next_batch()
-                        graph = _fitting(graph, plan, self._device)
-                        started.append(_start(graph, stamps, plan))
+                        _check(stamps, plan, self._device)
+                        if len(plan.place):
+                            graph = _fitting(graph, plan, self._device)
+                            started.append(_start(graph, stamps, plan))
+                        else:  # DALI knows no batch of nothing
+                            shape = 0, stamps.shape[1], plan.size_px, plan.size_px
+                            started.append(partial(torch.empty, shape, device=self._device))
                     except Exception as err:
                         end = err  # raised below, in its place
                 if started:
-                    yield _finished(started.popleft())
+                    yield started.popleft()()
             if not isinstance(end, StopIteration):
                 raise end
         finally:
@@ -86,13 +103,20 @@ class _Graph:
     blurs: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Started:
-    """A batch under way. What a graph has started it finishes, in order, even if another one has taken its place."""
-
-    graph: _Graph
-    plan: Plan
-    holes: Bool[Tensor, "row band n n"] | None  # where views have no data; None is nowhere
+def _check(stamps: Tensor, plan: Plan, device: torch.device) -> None:
+    """What the operator checks, and what is DALI's alone; AugmentError for the first that does not fit."""
+    if stamps.dtype != torch.float32 or stamps.device.type != device.type:
+        raise AugmentError(
+            f"dali: expected float32 stamps on {device}, got {stamps.dtype} on {stamps.device}; "
+            "decode the stamps and move them before"
+        )
+    on_host = stamps.new_empty((), device="cpu").expand(stamps.shape)  # like the stamps, but where the plan is
+    check(
+        on_host, None, None, plan.place, plan.affine, plan.gain, plan.taps, plan.noise_sigma, plan.noise_key,
+        plan.size_px, torch.float32, False,
+    )  # fmt: skip
+    check_places(plan.place, len(stamps))
+    check_positions(plan)
 
 
 def _fitting(graph: _Graph | None, plan: Plan, device: torch.device) -> _Graph:
@@ -134,9 +158,12 @@ def _ordinal(device: torch.device) -> int | None:
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-def _start(graph: _Graph, stamps: Float32[Tensor, "batch band y x"], plan: Plan) -> _Started:
-    """Feed and start the graph. DALI copies what it is fed: on the host at once, on a GPU in torch's stream's order."""
-    stamps, holes = _filled(stamps, plan)
+def _start(graph: _Graph, stamps: Float32[Tensor, "batch band y x"], plan: Plan) -> Finish:
+    """Feed and start the graph. DALI copies what it is fed: on the host at once, on a GPU in torch's stream's order.
+
+    What a graph has started it finishes, in order, even if another one has taken its place.
+    """
+    stamps, bad = _filled(stamps)
     rows = windows(stamps, plan)
     _feed_stamps(graph, rows.stamps, plan.place)
     feed = graph.pipeline.feed_input
@@ -148,23 +175,48 @@ def _start(graph: _Graph, stamps: Float32[Tensor, "batch band y x"], plan: Plan)
         feed("taps_y", taps[..., :, None].numpy())
         feed("taps_x", taps[..., None, :].numpy())
     graph.pipeline.schedule_run()
-    return _Started(graph=graph, plan=plan, holes=holes)
+    return partial(_finished, graph, plan, bad)
 
 
-def _filled(
-    stamps: Float32[Tensor, "batch band y x"], plan: Plan
-) -> tuple[Float32[Tensor, "batch band y x"], Bool[Tensor, "row band n n"] | None]:
-    """The stamps with 0 for bad pixels, and the view pixels that these reach."""
-    if bool(torch.isfinite(stamps.sum())):  # one pass, for which the host waits; where all is finite, no more is done
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bad:
+    """A batch's pixels without data, if it has any: on a GPU that is known when it has got as far as these stamps."""
+
+    pixels: Bool[Tensor, "batch band y x"]
+    none: Bool[Tensor, ""]  # on the host, right from ``known`` on
+    known: torch.cuda.Event | None  # None is now
+
+    def holes(self, plan: Plan) -> Bool[Tensor, "row band n n"] | None:
+        """The view pixels that they reach; None is nowhere."""
+        if self.known is not None:
+            self.known.synchronize()
+        if bool(self.none):
+            return None
+        stamps = torch.zeros_like(self.pixels, dtype=torch.float32).masked_fill_(self.pixels, torch.nan)
+        plain = replace(plan, gain=torch.ones_like(plan.gain), noise_sigma=torch.zeros_like(plan.noise_sigma))
+        return render(stamps, plain.to(stamps.device)).isnan()
+
+
+def _filled(stamps: Float32[Tensor, "batch band y x"]) -> tuple[Float32[Tensor, "batch band y x"], _Bad | None]:
+    """The stamps with 0 for bad pixels, and these; None, and no copy, where there are known to be none."""
+    stream = _stream(stamps.device)
+    finite = stamps.sum().isfinite().to("cpu", non_blocking=True)  # one pass; from a GPU into pinned memory, in time
+    known = None if stream is None else stream.record_event()
+    if known is None and bool(finite):
         return stamps, None
-    return stamps.nan_to_num(0.0, 0.0, 0.0), render(stamps, plan.to(stamps.device)).isnan()
+    return stamps.nan_to_num(0.0, 0.0, 0.0), _Bad(pixels=~stamps.isfinite(), none=finite, known=known)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Torch's, in whose order a GPU works; the host does at once what it is told."""
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
 
 
 def _feed_stamps(graph: _Graph, stamps: Float32[Tensor, "batch band y x"], place: Int64[Tensor, " row"]) -> None:
-    frames = stamps[..., None]
-    if graph.device.type == "cuda":
-        shown = frames.index_select(0, place.to(graph.device))
-        graph.pipeline.feed_input("stamps", shown, cuda_stream=torch.cuda.current_stream(graph.device))
+    frames, stream = stamps[..., None], _stream(graph.device)
+    if stream is not None:
+        shown = frames.index_select(0, place.pin_memory().to(graph.device, non_blocking=True))
+        graph.pipeline.feed_input("stamps", shown, cuda_stream=stream)
     else:  # one copy less
         graph.pipeline.feed_input("stamps", [frames[each].numpy() for each in place.tolist()])
 
@@ -175,14 +227,13 @@ def _matrix(affine: Float64[Tensor, "row 2 3"]) -> Float32[Tensor, "row 2 3"]:
     return torch.cat([affine[..., :2].flip(1, 2), offset.flip(1)[..., None]], dim=-1).float()
 
 
-def _finished(started: _Started) -> Float32[Tensor, "row band n n"]:
+def _finished(graph: _Graph, plan: Plan, bad: _Bad | None) -> Float32[Tensor, "row band n n"]:
     """Read the rows where they lie in DALI's memory, and write the finished views into torch's.
 
     On a GPU the host does not wait: DALI binds its memory to torch's stream, where it is first read and then freed.
     """
-    graph = started.graph
-    stream = torch.cuda.current_stream(graph.device) if graph.device.type == "cuda" else None
-    (output,) = graph.pipeline.outputs(cuda_stream=stream)
+    (output,) = graph.pipeline.outputs(cuda_stream=_stream(graph.device))
     shaped = from_dlpack(output.as_tensor())[..., 0]
-    views = render(shaped, started.plan.finishing().to(graph.device))
-    return views if started.holes is None else views.masked_fill_(started.holes, torch.nan)
+    views = render(shaped, plan.finishing().to(graph.device))
+    holes = None if bad is None else bad.holes(plan)
+    return views if holes is None else views.masked_fill_(holes, torch.nan)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
 from .elementary import cos_sin, exp, log, sqrt
@@ -47,17 +47,21 @@ def draw(
     *,
     seed: int,
     epoch: int,
-    sample: Int64[Tensor, " batch"],
+    sample: Shaped[Tensor, "..."],
     view: int,
     bands: Sequence[str],
 ) -> ViewParameters:
     """The parameters of view number ``view`` (0, 1, ...) of each sample in that epoch.
 
     ``sample`` is a number that stays with the galaxy, such as its row in the data set, not its place in the batch.
-    Raises AugmentError for a band that the preset has no distribution for, and for numbers that do not fit the
-    counter.
+    Any type of integers will do. Raises AugmentError for a band that the preset has no distribution for, and for
+    numbers that do not fit the counter.
     """
-    words = _words(seed=seed, epoch=epoch, sample=sample.cpu(), view=view)
+    if sample.ndim != 1 or sample.dtype.is_floating_point or sample.dtype.is_complex or sample.dtype == torch.bool:
+        raise AugmentError(
+            f"draw: expected samples as one row of integers, got {sample.dtype} of shape {tuple(sample.shape)}"
+        )
+    words = _words(seed=seed, epoch=epoch, sample=sample.to("cpu", torch.int64), view=view)
     unit = uniform(words)
     shift = unit[:, [_SLOT["shift_y"], _SLOT["shift_x"]]] * (2 * preset.max_shift_px + 1)
     return ViewParameters(

@@ -50,11 +50,11 @@ class Plan:
     def finishing(self) -> "Plan":
         """What is left to do on rows that were resampled and blurred elsewhere: gain and noise."""
         rows = len(self.place)
-        identity = torch.eye(2, 3, dtype=torch.float64)
+        identity = torch.eye(2, 3, dtype=torch.float64, device=self.affine.device)
         return replace(
             self,
             place=torch.arange(rows, device=self.place.device),
-            affine=identity.to(self.affine).expand(rows, 2, 3).contiguous(),
+            affine=identity.expand(rows, 2, 3).contiguous(),
             taps=torch.ones_like(self.taps[..., :1]),
         )
 
@@ -94,6 +94,10 @@ def make_plan(
     ``stamp_shape`` is (height, width) in pixels. AugmentError where a difference to something unknown was drawn, and
     where ``parameters``, ``conditions`` and ``bands`` are not of the same stamps and bands.
     """
+    if size_px < 1 or min(stamp_shape) < 2:
+        raise AugmentError(
+            f"plan: expected views of at least 1 pixel and stamps of at least 2 a side, got {size_px} and {stamp_shape}"
+        )
     _check(parameters, conditions, bands)
     _check_known(conditions)
     affine = view_affine(
@@ -152,7 +156,9 @@ def _check(parameters: ViewParameters, conditions: Conditions, bands: Sequence[s
 
 
 def _check_known(conditions: Conditions) -> None:
-    """What every view needs; only a stamp's PSF and sky noise may be unknown, as NaN."""
+    """What every view needs; only a stamp's PSF and sky noise may be unknown."""
+    if not 0 < conditions.pixel_scale_arcsec < float("inf"):
+        raise AugmentError(f"conditions: expected a pixel scale > 0 arcsec, got {conditions.pixel_scale_arcsec}")
     dust, mad = _host(conditions.ebv), _host(conditions.mad)
     if not bool(dust.isfinite().all()):
         first = int((~dust.isfinite()).nonzero()[0])
@@ -177,7 +183,7 @@ def _blur_sigma_px(
             "ingest a catalogue with psf_fwhm columns or choose another preset"
         )
     px_per_fwhm = 1.0 / (FWHM_PER_SIGMA * conditions.pixel_scale_arcsec)
-    stamp_variance = (_host(conditions.psf_fwhm_arcsec) * px_per_fwhm) ** 2
+    stamp_variance = (_known(conditions.psf_fwhm_arcsec) * px_per_fwhm) ** 2
     smeared = BILINEAR_VARIANCE_PX2 * interpolated[:, None]
     return sqrt(_missing((target * px_per_fwhm) ** 2, (stamp_variance + smeared) * parameters.scale[:, None] ** 2))
 
@@ -195,12 +201,18 @@ def _noise_sigma(
             "conditions: the preset draws a noise level, expected sky_sigma of each stamp, got None; "
             "measure it at ingest or choose another preset"
         )
-    return sqrt(by_mad**2 + _missing(target**2, (_host(conditions.sky_sigma) * left) ** 2))
+    return sqrt(by_mad**2 + _missing(target**2, (_known(conditions.sky_sigma) * left) ** 2))
 
 
 def _missing(target: Tensor, own: Tensor) -> Tensor:
-    """The variance to be added: 0 where there is too much, and where ``own`` is NaN: no difference to the unknown."""
+    """The variance to be added: 0 where there is too much, and where ``own`` is unknown: no difference to that."""
     return torch.nan_to_num((target - own).clamp(min=0.0), nan=0.0)
+
+
+def _known(values: Tensor) -> Float64[Tensor, "row band"]:
+    """NaN for what is not known: catalogues also write -9999 or -1."""
+    on_host = _host(values)
+    return torch.where(on_host >= 0, on_host, torch.nan)
 
 
 def _padded(taps: Tensor, reach: int) -> Tensor:

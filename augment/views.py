@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .conditions import Conditions
 from .draws import ViewParameters, draw
+from .errors import AugmentError
 from .geometry import VIEW_PX
 from .ops import Dither, render
 from .plan import Plan, plan_for
@@ -49,6 +50,8 @@ def views(
     channels_last: bool = False,
 ) -> tuple[Float[Tensor, "batch band {size_px} {size_px}"], ...]:
     """Views 0 to ``count`` - 1 of each stamp: `draw`, then `apply`, all in one call of the operator."""
+    if count < 1:
+        raise AugmentError(f"views: expected at least 1 view of each stamp, got {count}")
     drawn = [draw(preset, seed=seed, epoch=epoch, sample=sample, view=view, bands=bands) for view in range(count)]
     return _rendered(images, drawn, conditions, bands, size_px, dither, dtype, channels_last)
 

@@ -78,7 +78,8 @@ def read_fields(paths: Sequence[Path]) -> Fields:
         twice = "-".join(map(str, names[times.argmax()]))
         raise IngestError(f"photoField: field {twice} comes {times.max()} times, expected once; name each table once")
     width, counts, calibration = np.split(values[:, 3:], 3, axis=1)
-    known = ((width > 0) & (counts > 0) & (calibration > 0)).all(axis=1)  # missing is NaN, 0 or -9999
+    measured = np.stack([width, counts, calibration])
+    known = ((measured > 0) & np.isfinite(measured)).all(axis=(0, 2))  # missing is NaN, infinite, 0 or -9999
     if not known.any():
         raise IngestError(f"{paths[0]}: no field has PSF_WIDTH, SKYSIG and NMGYPERCOUNT in all bands; take other runs")
     run = values[known, 0].astype(np.int64)
@@ -103,7 +104,7 @@ def _check_counts(run: Numbers) -> None:
 def read_star_widths(path: Path) -> tuple[int, Array]:
     """The run of a calibObj star table, and the median PSF_FWHM (field, band) [arcsec] of the stars of each field."""
     values = _columns(path, ["run", "field"] + [f"psf_fwhm_{band}" for band in SDSS_BANDS], "calibObj")
-    whole = values[(values[:, 2:] > 0).all(axis=1)]
+    whole = values[((values[:, 2:] > 0) & np.isfinite(values[:, 2:])).all(axis=1)]
     if len(runs := np.unique(whole[:, 0])) != 1:
         raise IngestError(f"{path}: expected stars of one run with PSF_FWHM in all bands, got {len(runs)} runs")
     return int(runs[0]), np.array([np.median(whole[whole[:, 1] == one, 2:], axis=0) for one in np.unique(whole[:, 1])])

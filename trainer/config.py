@@ -138,7 +138,10 @@ class FinetuneConfig:
     )
     pipeline: Pipeline = field(
         default="torch",
-        metadata=about("what makes the views, which are the same: our own op, or NVIDIA DALI beside it", fixed=False),
+        metadata=about(
+            "what makes the views, which are the same: our own op, or NVIDIA DALI beside it; no effect with --freeze",
+            fixed=False,
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -58,8 +57,9 @@ def _by_dali(stamps: Stamps, read: Read[Job], plan: Callable[[Job], Plan]) -> Ma
         begun.append(job)
         return stack.pixels(), plan(job)
 
-    for views in DaliPipeline(next_batch, device=stamps.device):
-        yield begun.popleft(), _ready(views)
+    with closing(iter(DaliPipeline(next_batch, device=stamps.device))) as made:
+        for views in made:
+            yield begun.popleft(), _ready(views)
 
 
 def _ready(views: Tensor) -> Views:
@@ -69,6 +69,6 @@ def _ready(views: Tensor) -> Views:
 def check_pipeline(pipeline: Pipeline) -> None:
     """AugmentError where what makes the views is not installed; to be asked before a run leaves anything behind."""
     if pipeline == "dali":
-        from augment.dali import DaliPipeline
+        from augment import dali
 
-        DaliPipeline(iter(()).__next__, device=torch.device("cpu"))  # of no batch
+        dali.require()

@@ -12,6 +12,7 @@ from augment import PRESETS, VIEW_PX, Conditions, Plan, Preset, ViewParameters, 
 from sharding import Dataset
 
 from .data import Indices, Stamps
+from .errors import TrainerError
 from .gallery import bright_galaxies
 from .pictures import Tile, draw_tiles
 
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the grid and say where it is."""
+    if not 0 <= args.seed < 2**64:
+        raise TrainerError(f"--seed: expected 0 or more, below 2^64, got {args.seed}")
     draw_views(args.out, Dataset.open(args.dataset), args.preset, seed=args.seed)
     print(args.out)
     return 0

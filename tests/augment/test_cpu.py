@@ -222,3 +222,13 @@ def test_one_compiled_variant_serves_every_dtype_and_layout():
     render(stamps.half(), plan)
     render(stamps.to(torch.int16), plan, dither=Dither(torch.arange(2), torch.ones(2, 1)))
     assert len(kernels.render_rows.signatures) == 1
+
+
+@pytest.mark.parametrize("key", [(0, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0x9E3779B9, 12345)])
+def test_its_random_words_are_philox_bit_for_bit(key):
+    blocks, band = 1024, 4
+    words = np.empty(4 * blocks, np.uint32)
+    kernels._fill_words(np.uint64(key[0]), np.uint64(key[1]), np.uint64(band), np.uint64(blocks), words)
+    block, zero = torch.arange(blocks), torch.tensor(0)
+    expected = philox4x32((block, torch.tensor(band), zero, zero), tuple(torch.tensor(word) for word in key))
+    assert np.array_equal(words.reshape(4, blocks), torch.stack(expected).numpy())

@@ -4,15 +4,18 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
 
+import augment
 from augment import AugmentError, Plan, reference
 
 pytest.importorskip("nvidia.dali")
+from augment import dali
 from augment.dali import DaliPipeline
 
 F64 = torch.float64
@@ -126,18 +129,110 @@ def test_memory_of_stamps_may_be_used_again_at_the_next_call_and_that_of_views_i
     assert same(got, [view for each in batches for view in DaliPipeline(iter([each]).__next__, device=device)])
 
 
-def test_a_bad_pixel_hurts_its_own_band_and_rows_only():
+def test_a_bad_pixel_hurts_its_own_band_and_rows_only(device):
     stamps, plan = batch(6, reach=2)
     plan = replace(plan, place=torch.arange(6) % 3)
     stamps[1, 0, 8, 8] = torch.nan
     before = stamps.clone()
-    (got,) = views([(stamps, plan)])
+    fed = stamps.to(device)
+    (got,) = (view.cpu() for view in DaliPipeline(iter([(fed, plan)]).__next__, device=device))
     hurt = got.isnan().flatten(2).any(dim=2)
     assert hurt.tolist() == [[row % 3 == 1, False] for row in range(6)]
     assert torch.equal(got.isnan(), reference.render(stamps, plan).isnan())
-    (clean,) = views([(stamps.nan_to_num(0.0), plan)])
+    filled = stamps.nan_to_num(0.0).to(device)
+    (clean,) = (view.cpu() for view in DaliPipeline(iter([(filled, plan)]).__next__, device=device))
     assert torch.equal(got.nan_to_num(7.0), clean.masked_fill(got.isnan(), 7.0))
-    assert torch.equal(stamps.nan_to_num(7.0), before.nan_to_num(7.0))
+    assert torch.equal(fed.cpu().nan_to_num(7.0), before.nan_to_num(7.0))
+
+
+def test_where_bad_pixels_reach_is_asked_where_there_are_some_and_without_noise(monkeypatch):
+    rendered = []
+
+    def recording(stamps: torch.Tensor, plan: Plan) -> torch.Tensor:
+        rendered.append(plan)
+        return augment.render(stamps, plan)
+
+    monkeypatch.setattr(dali, "render", recording)
+    stamps, plan = batch(4, reach=2)
+    views([(stamps, plan)])
+    assert [bool(each.noise_sigma.all()) for each in rendered] == [True]
+    stamps[0, 1, 3, 3] = -torch.inf
+    rendered.clear()
+    views([(stamps, plan)])
+    assert [bool(each.noise_sigma.any()) for each in rendered] == [True, False]
+
+
+def test_finite_stamps_on_the_host_are_not_copied():
+    stamps, _ = batch(4)
+    filled, bad = dali._filled(stamps)
+    assert filled is stamps
+    assert bad is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+def test_the_host_does_not_wait_for_a_gpu():
+    """Not even where a batch has bad pixels; torch raises an error wherever it would wait."""
+    cuda = torch.device("cuda")
+    batches = [batch(4, reach=2) for _ in range(6)]
+    batches[3][0][1, 0, 8, 8] = torch.nan
+    moved = [(stamps.to(cuda), plan) for stamps, plan in batches]
+    list(DaliPipeline(iter(moved).__next__, device=cuda))  # compiles
+    with waiting_is_an_error():
+        got = list(DaliPipeline(iter(moved).__next__, device=cuda))
+    for view, (stamps, plan) in zip(got, batches, strict=True):
+        assert torch.equal(view.cpu().isnan(), reference.render(stamps, plan).isnan())
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_batches_without_rows_give_no_rows_and_need_no_dali(monkeypatch):
+    stamps, plan = batch(4)
+    nothing = stamps, plan.rows(slice(0, 0))
+    got = views([nothing, (stamps, plan), nothing])
+    assert [each.shape for each in got] == [(0, 2, 8, 8), (4, 2, 8, 8), (0, 2, 8, 8)]
+    assert same(got[1:2], views([(stamps, plan)]))
+    monkeypatch.delattr(dali, "_built")
+    (alone,) = views([nothing])
+    assert (alone.shape, alone.dtype) == ((0, 2, 8, 8), torch.float32)
+
+
+def with_affine(plan: Plan, value: float) -> Plan:
+    affine = plan.affine.clone()
+    affine[-1, 1, 2] = value
+    return replace(plan, affine=affine)
+
+
+UNFIT: dict[str, tuple[Callable[[torch.Tensor, Plan], Batch], str]] = {
+    "float64": (lambda stamps, plan: (stamps.double(), plan), r"float32 stamps on cpu, got torch\.float64 on cpu"),
+    "float16": (lambda stamps, plan: (stamps.half(), plan), r"float32 stamps on cpu, got torch\.float16"),
+    "three axes": (lambda stamps, plan: (stamps[0], plan), r"stamps \(batch, band, y, x\)"),
+    "another band": (lambda stamps, plan: (stamps[:, :1], plan), r"expected gain of shape \(4, 1\)"),
+    "place below": (lambda stamps, plan: (stamps, replace(plan, place=plan.place - 3)), "places of 3 stamps, 0 to 2"),
+    "place above": (lambda stamps, plan: (stamps, replace(plan, place=plan.place + 3)), "places of 3 stamps, 0 to 2"),
+    "nan": (lambda stamps, plan: (stamps, with_affine(plan, torch.nan)), r"the affine .*nan.* in row 3"),
+    "inf": (lambda stamps, plan: (stamps, with_affine(plan, torch.inf)), r"the affine .*inf.* in row 3"),
+    "far": (lambda stamps, plan: (stamps, with_affine(plan, 1e26)), r"the affine .*1e\+26.* in row 3"),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_a_batch_that_does_not_fit_is_refused_in_a_line_at_its_place(unfit):
+    change, expected = UNFIT[unfit]
+    good = batch(4)
+    pipeline = iter(DaliPipeline(iter([good, change(*batch(4)), good]).__next__, device=CPU))
+    assert same([next(pipeline)], views([good]))
+    with pytest.raises(AugmentError, match=expected) as error:
+        next(pipeline)
+    assert "\n" not in str(error.value)
 
 
 def failing(batches: list[Batch]) -> Callable[[], Batch]:
@@ -181,6 +276,11 @@ def test_nothing_is_left_when_it_ends_is_closed_or_fails():
             list(DaliPipeline(failing(batches), device=CPU))
         assert error.value is not None
         assert _threads() == before
+        lost = (batches[0][0], with_affine(batches[0][1], torch.nan))
+        with pytest.raises(AugmentError, match="nan") as refused:
+            views([*batches, lost])
+        assert refused.value is not None
+        assert _threads() == before
         views(batches)
         assert _threads() == before
     finally:
@@ -198,6 +298,8 @@ def test_no_batches_give_no_views():
 def test_without_dali_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)  # import now raises ModuleNotFoundError
     with pytest.raises(AugmentError, match=r"pip install 'skymill\[dali\]'"):
+        dali.require()
+    with pytest.raises(AugmentError, match="expected NVIDIA DALI"):
         DaliPipeline(iter([]).__next__, device=CPU)
 
 

@@ -151,3 +151,15 @@ def test_a_band_without_a_distribution_is_named():
 def test_numbers_that_do_not_fit_the_counter_are_refused(wrong):
     with pytest.raises(AugmentError, match="draw: need 0 <= seed"):
         drawn(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint32])
+def test_any_integers_name_the_same_samples(dtype):
+    rows = torch.arange(5)
+    assert_rows_equal(drawn(sample=rows.to(dtype)), rows, drawn(sample=rows))
+
+
+@pytest.mark.parametrize("sample", [torch.zeros(2), torch.zeros(2, 2, dtype=torch.int64), torch.tensor([True])])
+def test_what_names_no_samples_is_refused(sample):
+    with pytest.raises(AugmentError, match=r"^draw: expected samples as one row of integers, got"):
+        drawn(sample=sample)

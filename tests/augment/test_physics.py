@@ -44,12 +44,39 @@ SHIFTS = torch.stack([torch.arange(33) % 15 - 7, torch.arange(33) * 4 % 15 - 7],
 
 
 def test_flux_is_conserved_under_turns_shifts_flips_and_blur():
-    """Within 0.5 % for a source as wide as a good night's seeing (FWHM 1.86 arcsec: sigma 2 px)."""
+    """Within 0.5 % for a source of sigma 2 px, FWHM 1.86 arcsec: a star in poor seeing, a small galaxy in any."""
     own = torch.full((33, 5), 2.0 * PIXEL_ARCSEC * 2.3548)
     moved = still(33, angle_deg=TURNS, shift_px=SHIFTS, flip=torch.arange(33) % 2 == 1,
                   psf_fwhm_arcsec=own.double() * torch.linspace(0.9, 1.5, 5, dtype=F64))  # fmt: skip
     flux, _ = moments(apply(sources(2.0, 33), moved, conditions(33, psf_fwhm_arcsec=own), bands=UGRIZ))
     torch.testing.assert_close(flux, torch.full((33, 5), 100.0, dtype=F64), rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("fwhm_arcsec", "worst", "mean"), [(1.4, 0.007, 0.003), (1.02, 0.02, 0.009), (0.8, 0.05, 0.02)]
+)
+def test_a_sharp_source_on_the_objects_pixel_keeps_its_flux_less_well(fwhm_arcsec, worst, mean):
+    """There both grids coincide at every angle, which favours its brightest pixel: what bilinear interpolation costs.
+
+    Frozen as measured: 0.6, 1.7 and 4.4 % at worst, at 45 degrees.
+    """
+    sigma = fwhm_arcsec / 2.3548 / PIXEL_ARCSEC
+    flux, _ = moments(apply(sources(sigma, 33), still(33, angle_deg=TURNS), conditions(33), bands=UGRIZ))
+    off = (flux[:, 0] / 100 - 1).abs()
+    assert worst / 1.3 < float(off.max()) < worst
+    assert float(off.mean()) < mean
+
+
+def test_a_sharp_source_anywhere_else_keeps_it_in_the_mean():
+    """A star of FWHM 1.02 arcsec, 200 places and angles: scatter 0.23 % a view, so the mean is known to 0.016 %."""
+    count, sigma = 200, 1.02 / 2.3548 / PIXEL_ARCSEC
+    y, x = 10 * torch.rand(2, count, 1, dtype=F64) - 5
+    profiles = [torch.exp(-((GRID - place) ** 2) / (2 * sigma**2)) for place in (y, x)]
+    star = profiles[0][:, :, None] * profiles[1][:, None, :]
+    stamps = (100 * star / star.sum(dim=(1, 2), keepdim=True)).float()[:, None].expand(count, 5, 107, 107)
+    turned = still(count, angle_deg=360 * torch.rand(count, dtype=F64))
+    flux, _ = moments(apply(stamps, turned, conditions(count), bands=UGRIZ))
+    assert float(flux[:, 0].mean()) == pytest.approx(100, abs=4 * 0.016)
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])

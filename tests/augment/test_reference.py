@@ -104,9 +104,10 @@ def test_a_resized_object_has_a_resized_psf(scale):
     torch.testing.assert_close(fwhm_arcsec(view), full(1.8, 5), rtol=5e-3, atol=0)
 
 
-def test_an_unknown_psf_is_left_as_it_is():
+@pytest.mark.parametrize("unknown", [torch.nan, -9999.0])
+def test_an_unknown_psf_is_left_as_it_is(unknown):
     own = full(1.2, 1, 5)
-    own[0, 2] = torch.nan
+    own[0, 2] = unknown
     view = apply(gaussian(3.0), still(psf_fwhm_arcsec=full(2.0, 1, 5)), conditions(1, psf_fwhm_arcsec=own), bands=UGRIZ)
     assert torch.equal(view[0, 2], gaussian(3.0)[0, 2, 21:85, 21:85])
     assert view[0, 1].max() < view[0, 2].max()
@@ -262,6 +263,7 @@ def test_rows_and_bands_that_do_not_match_the_images_are_refused(images, rows, b
     ("unknown", "message"),
     [
         ({"ebv": torch.tensor([0.1, torch.nan])}, r"E\(B-V\) of every stamp, got nan for stamp 1 of the batch"),
+        ({"pixel_scale_arcsec": 0.0}, "a pixel scale > 0 arcsec, got 0.0"),
         ({"mad": torch.tensor([1, 1, torch.nan, 1, 1])}, "median absolute deviation >= 0 of each band"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from augment import Plan
-from augment.windows import Windows, windows
+from augment import AugmentError, Plan
+from augment.windows import Windows, check_positions, windows
 
 F64 = torch.float64
 
@@ -69,11 +69,42 @@ def test_a_row_has_the_same_window_in_any_batch():
         assert torch.equal(cut_out(alone, 0, 0), cut_out(together, row, row))
 
 
-def test_whole_positions_stay_whole_however_far_away():
-    affine = torch.tensor([[[0.0, -1.0, 1e6], [1.0, 0.0, -1e6 - 3]]], dtype=F64)
-    cut = windows(torch.randn(1, 1, 30, 31), plan_of(affine, 16))
-    assert torch.equal(cut.affine, cut.affine.round())
+@pytest.mark.parametrize("far", [10**6, 2**40 - 20])
+def test_whole_positions_stay_whole_however_far_away(far):
+    """Bit for bit the pixels that whole numbers without rounding, Python's, fold the positions onto."""
+    affine = torch.tensor([[[0.0, -1.0, far], [1.0, 0.0, -far - 3]]], dtype=F64)
+    plan, stamps = plan_of(affine, 16), torch.randn(1, 1, 30, 31)
+    check_positions(plan)
+    cut = windows(stamps, plan)
     assert cut.shape.tolist() == [[16, 16]]
+    y, x = looks_at(cut.affine[0], 16)
+    assert all(float(each).is_integer() for each in (*y, *x))
+    want = [stamps[0, 0, folded(far - column, 30), folded(row - far - 3, 31)] for row, column in np.ndindex(16, 16)]
+    assert cut_out(cut, 0, 0)[0, y.astype(int), x.astype(int)].tolist() == [float(each) for each in want]
+
+
+def folded(position: int, side: int) -> int:
+    return min(position % (2 * side - 2), -position % (2 * side - 2))
+
+
+@pytest.mark.parametrize(
+    "lost", [float("nan"), float("inf"), -float("inf"), 1e26, -1e26, 2.0**40], ids=lambda each: f"{each:g}"
+)
+@pytest.mark.parametrize("entry", [(0, 0), (1, 1), (0, 2), (1, 2)])
+def test_a_view_whose_pixels_lie_nowhere_or_too_far_is_refused_in_a_line(lost, entry):
+    affine = torch.eye(2, 3, dtype=F64).repeat(3, 1, 1)
+    check_positions(plan_of(affine, 8))
+    affine[1][entry] = lost
+    with pytest.raises(AugmentError, match=r"span less than 4096 .* in row 1; ") as error:
+        check_positions(plan_of(affine, 8))
+    assert "\n" not in str(error.value)
+
+
+def test_a_view_spans_no_more_than_its_positions_are_known_for():
+    wide = torch.tensor([[[585.0, 0.0, -9.0], [0.0, 1.0, 0.0]]], dtype=F64)  # 7 steps of 585 px are 4095
+    check_positions(plan_of(wide, 8))
+    with pytest.raises(AugmentError, match="span less than 4096"):
+        check_positions(plan_of(wide + 0.2, 8))
 
 
 def test_stamps_that_no_view_looks_beyond_are_not_copied():

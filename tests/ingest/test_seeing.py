@@ -54,10 +54,10 @@ def test_every_run_has_the_same_weight_however_many_fields_it_has():
 
 
 def test_fields_that_lack_a_number_are_left_out_and_counted(tmp_path: Path):
-    width, sky = np.full((9, 5), 1.5), np.full((9, 5), 6.0)
-    width[1, 2], sky[2, 4], sky[3, 0] = -9999, np.nan, 0
-    fields = read_fields([write_photofield(tmp_path / "photoField-1-3.fits", 1, 9, PSF_WIDTH=width, SKYSIG=sky)])
-    assert (fields.run.tolist(), fields.left_out) == ([1] * 6, 3)
+    width, sky = np.full((10, 5), 1.5), np.full((10, 5), 6.0)
+    width[1, 2], width[4, 0], sky[2, 4], sky[3, 0] = -9999, np.inf, np.nan, 0
+    fields = read_fields([write_photofield(tmp_path / "photoField-1-3.fits", 1, 10, PSF_WIDTH=width, SKYSIG=sky)])
+    assert (fields.run.tolist(), fields.left_out) == ([1] * 6, 4)
     np.testing.assert_allclose(fields.psf_fwhm, 1.5 / 1.11)
     np.testing.assert_allclose(fields.sky_sigma, 0.03)
 

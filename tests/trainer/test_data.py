@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from augment import Conditions, Plan, draw, make_plan, preset
+from augment import AugmentError, Conditions, Plan, draw, make_plan, preset
 from sharding import Dataset, Order
 from trainer.data import Stamps, check_view_px, evaluation_batches, global_batches
 from trainer.errors import TrainerError
@@ -101,6 +101,16 @@ def test_a_plan_knows_every_bit_of_the_catalogue(dtype: type, make_survey: Calla
     plan = Stamps(dataset, CPU).plan(wanted, preset("stein2021"), **PLACE)
     for each in fields(Plan):
         torch.testing.assert_close(getattr(plan, each.name), getattr(expected, each.name), rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize(("column", "missing"), [("psf_fwhm_g", "a PSF"), ("sky_sigma_r", "a noise level")])
+def test_what_is_unknown_for_a_whole_band_is_not_taken_for_known(
+    column: str, missing: str, make_survey: Callable[..., Dataset]
+) -> None:
+    """As in datasets imported from HDF5, which hold no noise: a preset that needs it is refused."""
+    stamps = Stamps(make_survey(12, change={column: np.full(12, np.nan)}), CPU)
+    with pytest.raises(AugmentError, match=f"^conditions: the preset draws {missing}, .*choose another preset"):
+        stamps.plan(np.arange(3), preset("stein2021"), **PLACE)
 
 
 def test_the_plain_view_is_the_dereddened_centre(make_survey: Callable[..., Dataset]) -> None:

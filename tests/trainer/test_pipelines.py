@@ -1,10 +1,11 @@
 """The two ways to views are one: the same galaxies, the same views; runs go on from one with the other."""
 
+import inspect
 import io
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from augment import Plan, preset
+from augment.dali import DaliPipeline
 from sharding import Dataset
 from trainer.__main__ import main
 from trainer.checkpoint import Checkpoints
@@ -35,9 +37,6 @@ CONFIG = PretrainConfig(
     checkpoint_every_steps=3, log_every_steps=1,
 )  # fmt: skip
 PIPELINES: tuple[Pipeline, ...] = ("torch", "dali")
-# DALI's positions along an axis of the stamp come of six roundings to float32, each by half an ulp of its side at most.
-# Twice that, for the rounding of the weights that come of them:
-OFF_ULPS = 6
 SAME_LOSS = 1e-4  # relative; views that differ by 1e-5 of their spread changed it by 1e-6
 # Options of a network and a batch that train in no time.
 SMALL = ["--depth", "10", "--width", "2", "--view-px", "16", "--batch", "8", "--batch-norm-groups", "1"]
@@ -68,9 +67,14 @@ def reading() -> bool:
 
 
 def tolerance(training: Pretraining, pair: Pair, plan: Plan) -> float:
-    """What views may differ by whose positions differ by `OFF_ULPS` along both axes; and the rounding of their flux."""
+    """What views may differ by whose positions are off by what `augment.dali` derives; and the rounding of their flux.
+
+    From the first to the last of its n pixels a view spans n - 1 steps along both of its axes; its window begins and
+    ends on whole stamp pixels, so it has at most 3 more of them.
+    """
     images = training.stamps.dataset.images(pair.unique)
-    off_px = OFF_ULPS * np.spacing(np.float32(images.shape[-1]))
+    window = (plan.size_px - 1) * float(plan.affine[..., :2].abs().sum(dim=-1).max()) + 3
+    off_px = (plan.size_px + 7) * (window + 1) * 2.0**-24
     slope = max(np.abs(np.diff(images, axis=axis)).max() for axis in (2, 3))
     return float(plan.gain.max()) * float(2 * off_px * slope + 1e-6 * np.abs(images).max())
 
@@ -124,6 +128,35 @@ def test_fine_tuning_is_the_same_with_both(make_survey: Callable[..., Dataset]) 
         training = Finetuning(replace(config, pipeline=pipeline), dataset, None, ALONE)
         losses.append([record["loss"] for record in training.records()])
     assert losses[1] == pytest.approx(losses[0], rel=SAME_LOSS)
+
+
+def test_a_frozen_encoder_asks_for_no_pipeline(
+    make_survey: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)  # import now raises ModuleNotFoundError
+    config = FinetuneConfig(encoder=ENCODER, view_px=16, batch=16, epochs=1, batch_norm_groups=1, freeze=True)
+    dataset = make_survey(90)
+    losses = []
+    for pipeline in PIPELINES:
+        training = Finetuning(replace(config, pipeline=pipeline), dataset, None, ALONE)
+        losses.append([record["loss"] for record in training.records()])
+    assert losses[1] == losses[0]
+
+
+def test_closing_ends_what_dali_has_under_way_though_another_holds_it(
+    make_survey: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Generator[Tensor, None, None]] = []
+    begin = DaliPipeline.__iter__
+
+    def holding(self: DaliPipeline) -> Generator[Tensor, None, None]:
+        held.append(begin(self))
+        return held[-1]
+
+    monkeypatch.setattr(DaliPipeline, "__iter__", holding)
+    training = Pretraining(CONFIG, make_survey(40), ALONE)
+    fed(training, "dali", 1)
+    assert [inspect.getgeneratorstate(each) for each in held] == [inspect.GEN_CLOSED]
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

@@ -58,3 +58,9 @@ def test_an_unknown_preset_is_one_line(make_survey, tmp_path: Path, capsys: pyte
     assert err.count("\n") == 1
     assert "expected one of hayat2021, stein2021, none, got 'sharp'" in err
     assert not out.exists()
+
+
+def test_a_seed_that_is_none_is_one_line(make_survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset, out = make_survey(2), tmp_path / "views.png"
+    assert main(["views", str(dataset.path), "--preset", "none", "--out", str(out), "--seed", "-1"]) == 2
+    assert capsys.readouterr().err == "trainer: error: --seed: expected 0 or more, below 2^64, got -1\n"
