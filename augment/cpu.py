@@ -4,9 +4,7 @@ The threads are our own: numba's OpenMP layer dies after a fork, and its workque
 row is computed by one thread in one way, so its bits do not depend on their number, nor on the other rows.
 """
 
-import ctypes
 import functools
-import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +17,10 @@ from torch import Tensor
 
 from .checks import check, check_places
 from .kernels import render_rows
+from .memory import memory_for
 
 _LARGEST_PART = 32  # rows: a few ms, after which a thread sees that others have taken the rest
 _PARTS_A_THREAD = 4
-_HUGE_PAGE = 2**21  # bytes
-_MADVISE = ctypes.CDLL(None).madvise if hasattr(mmap, "MADV_HUGEPAGE") else None  # Linux
 
 
 def render(
@@ -47,9 +44,7 @@ def render(
     check(stored, objid, step, place, affine, gain, taps, noise_sigma, noise_key, size_px, dtype, channels_last)
     check_places(place, len(stored))
     rows, bands = gain.shape
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    views = torch.empty(rows, bands, size_px, size_px, dtype=dtype, memory_format=layout)
-    _ask_for_huge_pages(views)
+    views = memory_for((rows, bands, size_px, size_px), dtype, channels_last)
     memory = (views.permute(0, 2, 3, 1) if channels_last else views).view(rows, bands * size_px**2)
     bits = dtype == torch.bfloat16
     arguments = (
@@ -69,14 +64,6 @@ def render(
     parts = [order[start : start + part] for start in range(0, rows, part)]
     _share(lambda each: render_rows(each, *arguments), parts, threads)
     return views
-
-
-def _ask_for_huge_pages(views: Tensor) -> None:
-    """A batch of views is new memory; given in pages of 4 kB, it adds a third to the time of making them."""
-    first = -(-views.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = views.data_ptr() + views.nbytes - first
-    if _MADVISE and size >= _HUGE_PAGE:
-        _MADVISE(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)  # advice: no matter if not taken
 
 
 def _pixels(stored: Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]:
