@@ -19,7 +19,7 @@ from .checks import check, check_places
 from .kernels import render_rows
 from .memory import memory_for
 
-_LARGEST_PART = 32  # rows: a few ms, after which a thread sees that others have taken the rest
+_LARGEST_PART = 8  # rows: half a ms, after which a thread sees that others have taken the rest
 _PARTS_A_THREAD = 4
 
 
