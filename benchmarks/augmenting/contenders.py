@@ -38,7 +38,7 @@ Step = Callable[[], int]  # returns how many views it made
 class Amount:
     """How many stamps a step makes views of."""
 
-    batch: int = 128
+    batch: int = 256  # the trainer's own
     by_scikit_image: int = 16  # it works stamp by stamp, so that its batch says nothing
     on_accelerator: int = 1024
     dali_batches: int = 4  # in a run of our pipeline, which ends by itself and is built anew for each
