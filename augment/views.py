@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from . import reference
 from .conditions import Conditions
 from .draws import ViewParameters, draw
 from .errors import AugmentError
@@ -28,6 +29,7 @@ def apply(
 ) -> Float[Tensor, "batch band {size_px} {size_px}"]:
     """The view of each stamp, on the stamps' device; what may be passed and what comes of NaN is `render`'s to say.
 
+    Stamps in float64, where digits matter more than speed, are rendered by `reference` and stay float64.
     AugmentError where ``parameters`` or ``conditions`` are not those of these stamps and bands.
     """
     (view,) = _rendered(images, [parameters], conditions, bands, size_px, dither, dtype, channels_last)
@@ -67,5 +69,8 @@ def _rendered(
     channels_last: bool,
 ) -> tuple[Tensor, ...]:
     plan = Plan.joined([plan_for(images, each, conditions, bands=bands, size_px=size_px) for each in drawn])
-    made = render(images, plan.to(images.device), dither=dither, dtype=dtype, channels_last=channels_last)
+    if images.dtype == torch.float64:
+        made = reference.render(images, plan)
+    else:
+        made = render(images, plan.to(images.device), dither=dither, dtype=dtype, channels_last=channels_last)
     return made.chunk(len(drawn)) if len(images) else (made,) * len(drawn)

@@ -230,6 +230,14 @@ def test_low_precision_stamps_are_worked_on_in_float32(dtype):
         assert torch.equal(view, apply(stamps.float(), moved, conditions(1), bands=UGRIZ))
 
 
+def test_float64_stamps_give_float64_views_by_the_reference():
+    stamps = torch.randn(2, 5, 107, 107, dtype=F64)
+    moved = still(2, angle_deg=full(30.0, 2), mad_factor=full(1.0, 2))
+    view = augment.apply(stamps, moved, conditions(2), bands=UGRIZ)
+    assert view.dtype == F64
+    assert torch.equal(view, apply(stamps, moved, conditions(2), bands=UGRIZ))
+
+
 def test_what_lies_outside_the_stamp_cannot_be_told_from_sky():
     """A corner that the stamp does not reach has the variance of the rest, not that of a filled area."""
     stamps = torch.randn(200, 5, 107, 107)
