@@ -36,7 +36,7 @@ class Plan:
     size_px: int  # side of the views
     place: Int64[Tensor, " row"]  # which stamp of the batch; one may come often, or never
     affine: Float64[Tensor, "row 2 3"]  # from (y, x, 1) in the view to (y, x) in the stamp [px], see `geometry`
-    taps: Float64[Tensor, "row band reach"]  # the blur's weights at 0, 1, ... px, see `taps`
+    taps: Float64[Tensor, "row band reach"]  # the blur's weights at 0, 1, ... px, see `taps`; 1 first is no blur
     gain: Float64[Tensor, "row band"]  # of the flux
     noise_sigma: Float64[Tensor, "row band"]  # to add [nanomaggy / pixel]
     noise_key: Int64[Tensor, "row 2"]

@@ -29,7 +29,8 @@ def apply(
 ) -> Float[Tensor, "batch band {size_px} {size_px}"]:
     """The view of each stamp, on the stamps' device; what may be passed and what comes of NaN is `render`'s to say.
 
-    Stamps in float64, where digits matter more than speed, are rendered by `reference` and stay float64.
+    Stamps in float64, where digits matter more than speed, are rendered by `reference` and stay float64; they have no
+    other ``dtype`` or layout.
     AugmentError where ``parameters`` or ``conditions`` are not those of these stamps and bands.
     """
     (view,) = _rendered(images, [parameters], conditions, bands, size_px, dither, dtype, channels_last)
@@ -69,7 +70,7 @@ def _rendered(
     channels_last: bool,
 ) -> tuple[Tensor, ...]:
     plan = Plan.joined([plan_for(images, each, conditions, bands=bands, size_px=size_px) for each in drawn])
-    if images.dtype == torch.float64:
+    if images.dtype == torch.float64 and dither is None and dtype == torch.float32 and not channels_last:
         made = reference.render(images, plan)
     else:
         made = render(images, plan.to(images.device), dither=dither, dtype=dtype, channels_last=channels_last)

@@ -236,6 +236,9 @@ def test_float64_stamps_give_float64_views_by_the_reference():
     view = augment.apply(stamps, moved, conditions(2), bands=UGRIZ)
     assert view.dtype == F64
     assert torch.equal(view, apply(stamps, moved, conditions(2), bands=UGRIZ))
+    for wish in ({"dtype": torch.bfloat16}, {"channels_last": True}):  # none is quietly left out
+        with pytest.raises(AugmentError, match="^render: expected float32, float16 or int16 stamps"):
+            augment.apply(stamps, moved, conditions(2), bands=UGRIZ, **wish)
 
 
 def test_what_lies_outside_the_stamp_cannot_be_told_from_sky():
