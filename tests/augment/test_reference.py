@@ -237,7 +237,7 @@ def test_float64_stamps_give_float64_views_by_the_reference():
     assert view.dtype == F64
     assert torch.equal(view, apply(stamps, moved, conditions(2), bands=UGRIZ))
     for wish in ({"dtype": torch.bfloat16}, {"channels_last": True}):  # none is quietly left out
-        with pytest.raises(AugmentError, match="^render: expected float32, float16 or int16 stamps"):
+        with pytest.raises(AugmentError, match=r"^render: expected float32, float16 or int16 stamps"):
             augment.apply(stamps, moved, conditions(2), bands=UGRIZ, **wish)
 
 
