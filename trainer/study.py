@@ -3,7 +3,7 @@
 The rows of the table are methods: two that see the catalogue alone, and three trainings that share one recipe: from
 scratch, a linear probe of the pre-trained encoder, and fine-tuning it. Each training is a process of its own in
 STUDY/runs/ that resumes or, where it is done, ends at once. All are scored on the same test galaxies, with the same
-bootstrap draws. Written: table.json, table.md and, with pictures, index.html (see `report`).
+bootstrap draws. Written: table.json, table.md and, with pictures, index.html (see `study_report`).
 """
 
 import argparse
@@ -27,9 +27,9 @@ from .evaluate import evaluate
 from .judge_photoz import labelled
 from .metrics import PhotozScore, score_photoz
 from .page import Table
-from .report import write_report
 from .runfolder import RunInfo
 from .settings import add_settings, config_from
+from .study_report import write_report
 
 FEWEST_TRAIN, FEWEST_TEST = 100, 50  # labels below which a figure of skill would be noise
 PROBE_PASSES = (
