@@ -2,8 +2,13 @@
 
 The defaults are those of Hayat et al. 2021 (ApJL 911 L33) and, where that paper says nothing, of MoCo v2 (He et al.
 2020, Chen et al. 2020). `settings` turns these classes into command-line options; nothing here knows files or devices.
+
+The rule of the learning rate, where none is given: with SGD, 0.03 for a batch of 256, in proportion to the batch (Goyal
+et al. 2017, "Accurate, large minibatch SGD"); with LARS, 0.3 for 256, in proportion too (Chen et al. 2020, "SimCLR");
+with AdamW, 1e-3 for 256, as the root of the batch (Malladi et al. 2022). A rate that is given is taken as it is.
 """
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -13,9 +18,14 @@ from .errors import TrainerError
 
 Depth = Literal[10, 18, 34, 50, 101]
 Stretch = Literal["none", "asinh"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
+BatchNorm = Literal["groups", "rank", "sync"]
+OptimiserName = Literal["sgd", "lars", "adamw"]
+Compression = Literal["none", "bf16", "fp16"]
 Task = Literal["photoz", "morphology"]
 Pipeline = Literal["torch", "dali"]
+
+REFERENCE_BATCH = 256  # the batch of which the rule of the learning rate speaks
 
 Config = TypeVar("Config", bound="EncoderConfig | PretrainConfig | FinetuneConfig")
 
@@ -40,35 +50,42 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PretrainConfig:
-    """MoCo v2 pre-training."""
+class TrainingConfig:
+    """What every training has."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     preset: str = field(default="hayat2021", metadata=about("augmentation preset"))
     view_px: int = field(default=64, metadata=about("side of a view [pixel]"))
     batch: int = field(default=256, metadata=about("galaxies in a global batch, all ranks together"))
-    epochs: int = field(default=100, metadata=about("passes over the galaxies; the schedule ends there"))
-    max_steps: int | None = field(
-        default=None, metadata=about("end, schedule included, after this many steps if that is sooner")
+    accumulate: int = field(
+        default=1, metadata=about("parts in which each rank takes its batch, one after the other, to save memory")
     )
-    queue: int = field(default=65536, metadata=about("negatives, a multiple of the batch"))
-    embedding: int = field(default=128, metadata=about("dimension in which views are compared"))
-    temperature: float = field(default=0.1, metadata=about("of the softmax over the similarities"))
-    key_momentum: float = field(default=0.999, metadata=about("share of itself that the key encoder keeps in a step"))
-    lr: float = field(default=0.03, metadata=about("peak learning rate"))
-    sgd_momentum: float = field(default=0.9, metadata=about("of the optimiser"))
-    weight_decay: float = field(default=1e-4, metadata=about("of the optimiser"))
-    warmup_steps: int = field(
-        default=0, metadata=about("steps over which the learning rate rises linearly to its peak")
+    epochs: int = field(default=100, metadata=about("passes over the galaxies"))
+    optimiser: OptimiserName = field(
+        default="sgd", metadata=about("sgd with momentum; lars for very large batches; adamw")
+    )
+    sgd_momentum: float = field(default=0.9, metadata=about("of sgd and lars"))
+    weight_decay: float = field(default=0.0, metadata=about("of the optimiser"))
+    batch_norm: BatchNorm = field(
+        default="groups",
+        metadata=about(
+            "batch statistics over fixed groups of the global batch, the same on any number of ranks; over each rank's "
+            "part; or sync: over the whole batch"
+        ),
     )
     batch_norm_groups: int = field(
-        default=8, metadata=about("parts of the global batch with batch statistics of their own")
+        default=8, metadata=about("parts of the global batch with batch statistics of their own (--batch-norm groups)")
     )
-    precision: Precision = field(default="fp32", metadata=about("of the encoder's arithmetic; the loss is always fp32"))
-    seed: int = field(default=0, metadata=about("of the weights, the order and the views"))
-    checkpoint_every_steps: int = field(
-        default=1000, metadata=about("steps between checkpoints; one is written at the end too", fixed=False)
+    precision: Precision = field(
+        default="fp32",
+        metadata=about("of the encoder's arithmetic; loss and weights stay fp32; fp64, all of it, is for tests"),
     )
+    compile: bool = field(default=False, metadata=about("compile the encoder (torch.compile)", fixed=False))
+    gradient_compression: Compression = field(
+        default="none", metadata=about("what gradients are rounded to on their way between ranks")
+    )
+    seed: int = field(default=0, metadata=about("of the weights, the order, the views and the choice of labels"))
+    keep: int = field(default=2, metadata=about("newest checkpoints that are kept, beside the best", fixed=False))
     log_every_steps: int = field(
         default=10, metadata=about("steps whose mean makes one line of metrics.jsonl", fixed=False)
     )
@@ -84,25 +101,81 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         _need(self.view_px >= 1, "--view-px", "at least 1", self.view_px)
         _need(self.batch >= 2, "--batch", "at least 2", self.batch)
+        _need(self.accumulate >= 1, "--accumulate", "at least 1", self.accumulate)
+        _need(self.batch % self.accumulate == 0, "--accumulate", f"a divisor of the batch ({self.batch})",
+              self.accumulate)  # fmt: skip
         _need(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
+        _need(0 <= self.sgd_momentum < 1, "--sgd-momentum", "0 to less than 1", self.sgd_momentum)
+        _need(self.weight_decay >= 0, "--weight-decay", "at least 0", self.weight_decay)
+        _need(self.keep >= 1, "--keep", "at least 1", self.keep)
+        _need(self.log_every_steps >= 1, "--log-every-steps", "at least 1", self.log_every_steps)
+        _need(self.read_threads is None or self.read_threads >= 1, "--read-threads", "at least 1", self.read_threads)
+        self._check_batch_norm()
+
+    def _check_batch_norm(self) -> None:
+        groups = self.batch_norm_groups
+        _need(groups >= 1, "--batch-norm-groups", "at least 1", groups)
+        if self.batch_norm == "groups":
+            wholly = self.batch % groups == 0 and self.batch // groups >= 2
+            _need(wholly, "--batch-norm-groups", f"to cut the batch ({self.batch}) in equal parts of 2 or more", groups)
+            _need(groups % self.accumulate == 0, "--accumulate", f"a divisor of --batch-norm-groups ({groups})",
+                  self.accumulate)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig(TrainingConfig):
+    """MoCo v2 pre-training."""
+
+    max_steps: int | None = field(
+        default=None, metadata=about("end, schedule included, after this many steps if that is sooner")
+    )
+    queue: int = field(default=65536, metadata=about("negatives, a multiple of the batch"))
+    embedding: int = field(default=128, metadata=about("dimension in which views are compared"))
+    temperature: float = field(default=0.1, metadata=about("of the softmax over the similarities"))
+    key_momentum: float = field(default=0.999, metadata=about("share of itself that the key encoder keeps in a step"))
+    lr: float | None = field(
+        default=None, metadata=about("peak learning rate, instead of the rule's: 0.03 x batch / 256 with sgd")
+    )
+    weight_decay: float = field(default=1e-4, metadata=about("of the optimiser"))
+    warmup_steps: int = field(
+        default=0, metadata=about("steps over which the learning rate rises linearly to its peak")
+    )
+    checkpoint_every_steps: int = field(
+        default=1000, metadata=about("steps between checkpoints; one is written at the end too", fixed=False)
+    )
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
         _need(self.max_steps is None or self.max_steps >= 1, "--max-steps", "at least 1", self.max_steps)
         _need(self.queue >= self.batch, "--queue", f"at least the batch ({self.batch})", self.queue)
         _need(self.queue % self.batch == 0, "--queue", f"a multiple of the batch ({self.batch})", self.queue)
         _need(self.embedding >= 1, "--embedding", "at least 1", self.embedding)
         _need(self.temperature > 0, "--temperature", "more than 0", self.temperature)
         _need(0 <= self.key_momentum <= 1, "--key-momentum", "0 to 1", self.key_momentum)
+        _need(self.lr is None or self.lr > 0, "--lr", "more than 0", self.lr)
         _need(self.warmup_steps >= 0, "--warmup-steps", "at least 0", self.warmup_steps)
-        _check_optimiser(self)
+        _need(self.checkpoint_every_steps >= 1, "--checkpoint-every-steps", "at least 1", self.checkpoint_every_steps)
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after the warm-up: what was given, or the rule's (see the top of this file)."""
+        if self.lr is not None:
+            return self.lr
+        share = self.batch / REFERENCE_BATCH
+        return {"sgd": 0.03 * share, "lars": 0.3 * share, "adamw": 1e-3 * math.sqrt(share)}[self.optimiser]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FinetuneConfig:
+class FinetuneConfig(TrainingConfig):
     """Training on labels: from a pre-trained encoder, from a frozen one, or from scratch."""
 
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     task: Task = field(default="photoz", metadata=about("what is learnt: a redshift, or a class"))
     label: str | None = field(
         default=None, metadata=about("column with the labels; else specz for photoz, morphology for morphology")
+    )
+    question: str | None = field(
+        default=None,
+        metadata=about("of Galaxy Zoo 2, answered by the votes in the dataset's columns (morphology): see the README"),
     )
     label_fraction: float = field(
         default=1.0, metadata=about("share of the labelled training galaxies; smaller shares lie within larger ones")
@@ -114,28 +187,12 @@ class FinetuneConfig:
     preset: str = field(
         default="hayat2021", metadata=about("augmentation preset; training on labels takes its turns, flips and shifts")
     )
-    view_px: int = field(default=64, metadata=about("side of a view [pixel]"))
-    batch: int = field(default=256, metadata=about("galaxies in a global batch, all ranks together"))
     epochs: int = field(
         default=100,
         metadata=about("passes over the labelled galaxies; the learning rate falls tenfold at 60 % and 90 %"),
     )
     lr: float = field(default=0.004, metadata=about("learning rate at the start"))
     head_lr: float | None = field(default=None, metadata=about("learning rate of the head, if another"))
-    sgd_momentum: float = field(default=0.9, metadata=about("of the optimiser"))
-    weight_decay: float = field(default=0.0, metadata=about("of the optimiser"))
-    batch_norm_groups: int = field(
-        default=8, metadata=about("parts of the global batch with batch statistics of their own")
-    )
-    precision: Precision = field(default="fp32", metadata=about("of the encoder's arithmetic; the loss is always fp32"))
-    seed: int = field(default=0, metadata=about("of the weights, the order, the views and the choice of labels"))
-    log_every_steps: int = field(
-        default=10, metadata=about("steps whose mean makes one line of metrics.jsonl", fixed=False)
-    )
-    read_threads: int | None = field(
-        default=None,
-        metadata=about("threads of each rank that read images, instead of one a core up to 4", fixed=False),
-    )
     pipeline: Pipeline = field(
         default="torch",
         metadata=about(
@@ -145,13 +202,14 @@ class FinetuneConfig:
     )
 
     def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
         _need(0 < self.label_fraction <= 1, "--label-fraction", "more than 0, at most 1", self.label_fraction)
         _need(self.bins >= 2, "--bins", "at least 2", self.bins)
-        _need(self.view_px >= 1, "--view-px", "at least 1", self.view_px)
-        _need(self.batch >= 2, "--batch", "at least 2", self.batch)
-        _need(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
+        _need(self.lr > 0, "--lr", "more than 0", self.lr)
         _need(self.head_lr is None or self.head_lr > 0, "--head-lr", "more than 0", self.head_lr)
-        _check_optimiser(self)
+        _need(self.question is None or self.task == "morphology", "--question", "--task morphology with it", self.task)
+        both = self.question is not None and self.label is not None
+        _need(not both, "--question", "no --label beside it", self.label)
 
     @property
     def label_column(self) -> str:
@@ -193,18 +251,6 @@ def differing(
 def option(name: str) -> str:
     """The command-line option of a setting."""
     return "--" + name.replace("_", "-")
-
-
-def _check_optimiser(config: PretrainConfig | FinetuneConfig) -> None:
-    _need(config.read_threads is None or config.read_threads >= 1, "--read-threads", "at least 1", config.read_threads)
-    _need(config.lr > 0, "--lr", "more than 0", config.lr)
-    _need(0 <= config.sgd_momentum < 1, "--sgd-momentum", "0 to less than 1", config.sgd_momentum)
-    _need(config.weight_decay >= 0, "--weight-decay", "at least 0", config.weight_decay)
-    _need(config.batch_norm_groups >= 1, "--batch-norm-groups", "at least 1", config.batch_norm_groups)
-    smallest = config.batch // config.batch_norm_groups
-    wholly = config.batch % config.batch_norm_groups == 0 and smallest >= 2
-    _need(wholly, "--batch-norm-groups", f"to cut the batch ({config.batch}) in equal parts of 2 or more",
-          config.batch_norm_groups)  # fmt: skip
 
 
 def _need(holds: bool, where: str, expected: str, got: object) -> None:

@@ -7,7 +7,7 @@ nothing is sent. Every collective of the trainer is here.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -16,9 +16,12 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from .config import Compression, TrainingConfig
 from .errors import USER_ERRORS, TrainerError
+from .resnet import set_batch_norm_groups
 
 # How gloo and nccl say that a peer has gone; the peer has printed the reason.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
@@ -48,9 +51,42 @@ class Ranks:
         each = self.divide(batch, "--batch")
         return slice(self.rank * each, (self.rank + 1) * each)
 
+    def divide_statistics(self, network: nn.Module, config: TrainingConfig) -> None:
+        """Say over which images each batch norm of the network takes its statistics, on this rank, in each part.
+
+        TrainerError where a group of ``--batch-norm-groups`` would not lie whole in one part of one rank.
+        """
+        if config.batch_norm != "groups":
+            set_batch_norm_groups(network, 1, everyone=config.batch_norm == "sync")
+            return
+        groups = self.divide(config.batch_norm_groups, "--batch-norm-groups")
+        if groups % config.accumulate:
+            raise TrainerError(
+                f"--accumulate: expected a divisor of each rank's {groups} of --batch-norm-groups, "
+                f"got {config.accumulate}"
+            )
+        set_batch_norm_groups(network, groups // config.accumulate)
+
+    def check_compression(self, compression: Compression) -> None:
+        """Refuse what these ranks cannot send."""
+        if compression == "bf16" and self.device.type == "cpu" and self.size > 1:
+            raise TrainerError("--gradient-compression: expected none or fp16 on CPUs, got bf16, which needs NCCL")
+
+    def check_resumed(self, ranks: int, config: TrainingConfig) -> None:
+        """Refuse to go on on another number of ranks where that would be another run."""
+        if config.batch_norm == "rank" and ranks != self.size:
+            raise TrainerError(
+                f"--batch-norm rank: expected the {ranks} ranks that the run began with, got {self.size}; its "
+                "statistics depend on them: resume on as many, or use --batch-norm groups in a new run"
+            )
+
     def describe(self) -> str:
         """How many ranks there are, on what."""
         return f"{self.size} rank{'s' if self.size > 1 else ''} on {self.device.type}"
+
+    def send(self, values: Tensor) -> Tensor:
+        """Something small on its way from the host to the device; nobody waits for it."""
+        return values if self.device.type == "cpu" else values.pin_memory().to(self.device, non_blocking=True)
 
     def gather(self, part: Tensor) -> Tensor:
         """The parts of all ranks, equal in shape, stacked in the order of the ranks: (rank, ...)."""
@@ -60,25 +96,35 @@ class Ranks:
         dist.all_gather(parts, part.contiguous())
         return torch.stack(parts)
 
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean over the ranks."""
-        return self.gather(value).mean(dim=0)
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the ranks, element by element."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.size
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are the mean over the ranks."""
-        return module if self.size == 1 else DistributedDataParallel(module)
+    def wrap(self, module: nn.Module, *, compression: Compression = "none", parts: int = 1) -> nn.Module:
+        """A module whose gradients are the mean over the ranks, sent while the rest is computed.
 
-    def average_buffers(self, module: nn.Module) -> None:
-        """Make the running statistics of a module the mean over the ranks: `wrap` alone would keep the first rank's."""
-        running = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
-        if self.size == 1 or not running:
-            return
-        flat = torch.cat([buffer.flatten() for buffer in running])
-        dist.all_reduce(flat)
-        flat /= self.size
-        parts = torch.split(flat, [buffer.numel() for buffer in running])
-        for buffer, mean in zip(running, parts, strict=True):
-            buffer.copy_(mean.view_as(buffer))
+        ``compression`` rounds them for the way; ``parts``: in how many parts a batch goes through. Buffers stay each
+        rank's own.
+        """
+        if self.size == 1:
+            return module
+        wrapped = DistributedDataParallel(
+            module, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=parts == 1
+        )
+        hooks = {"bf16": default_hooks.bf16_compress_hook, "fp16": default_hooks.fp16_compress_hook}
+        if compression != "none":
+            wrapped.register_comm_hook(None, hooks[compression])
+        return wrapped
+
+    @contextmanager
+    def exchanging(self, wrapped: nn.Module, *, now: bool) -> Iterator[None]:
+        """A backward pass whose gradients go to the other ranks ``now``, or are kept to be sent with later ones."""
+        with nullcontext() if now or not isinstance(wrapped, DistributedDataParallel) else wrapped.no_sync():
+            yield
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -107,6 +153,11 @@ class Ranks:
         with suppress(RuntimeError):  # returns when the first has spoken and gone; ending earlier would end it too
             dist.barrier()
         sys.exit(2)
+
+    def wait(self) -> None:
+        """For the others to come here."""
+        if self.size > 1:
+            dist.barrier()
 
     def agree(self, value: int, what: str) -> None:
         """Refuse to go on where the ranks hold different values."""

@@ -7,34 +7,40 @@ goes on from its last finished epoch.
 
 import argparse
 import math
+from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
 from sharding import Dataset, Order, State
 
+from .checkpoint import Checkpoints
 from .config import FinetuneConfig
 from .data import Batch, Stamps, check_view_px, global_batches
 from .distributed import Ranks, joined
+from .engine import Engine
 from .errors import TrainerError
+from .flops import finetune_step_flops
 from .inference import load_run
 from .labels import choose_labels
 from .learners import FrozenEncoder, Learner, WholeNetwork
-from .meter import Meter
 from .precision import Arithmetic
 from .resnet import ResNet
-from .runfolder import RunFolder, RunInfo, check_bands
-from .runlog import Record, RunLog
+from .runfolder import RunInfo, check_bands
+from .running import Training, carry_out
 from .schedule import steps_down
 from .settings import add_settings, config_from
+from .signals import StopSignals
 from .source import add_source, open_source
 from .tasks import make_task
+from .telemetry import LAG
+from .trace import Record
+from .watch import Note, Watch
 
 FROM_SCRATCH = "none"
 
@@ -70,8 +76,8 @@ def finetune(
 
     ``init`` is the run that the encoder comes from; its encoder must be the configuration's. None starts from scratch.
     """
-    folder = RunFolder(out)
-    with ranks.together():
+
+    def prepare() -> tuple[Training, RunInfo]:
         training = Finetuning(config, dataset, init, ranks)
         info = RunInfo(
             kind="finetune",
@@ -81,35 +87,9 @@ def finetune(
             classes=training.task.classes,
             init=None if init is None else str(init),
         )
-        if checkpoint := folder.enter(info):
-            training.load_state_dict(checkpoint)
-    ranks.agree(training.step, f"{out}: step to begin from")
-    if ranks.first:
-        folder.publish(info)
-    with RunLog(out, from_step=training.step, console=console) if ranks.first else nullcontext() as log:
-        if log:
-            log.say(training.opening())
-        for record in training.records():
-            if log:
-                log.record(record, line(record, config.epochs))
-            if log and training.at_epoch_end:
-                if training.improved:
-                    folder.checkpoints.save_best({"model": training.learner.network_state()})
-                folder.checkpoints.save(training.step, training.state_dict())
-        if log:
-            kept = training.task.describe(training.best_score)
-            log.say(f"{out}: {config.epochs} epochs done; kept number {training.best_epoch + 1}, {kept}")
+        return training, info
 
-
-def line(record: Record, epochs: int) -> str:
-    """A record as a person reads it."""
-    judged = "".join(
-        f"  {name.replace('_', ' ')} {value:.4f}" for name, value in record.items() if name.startswith("validation")
-    )
-    return (
-        f"epoch {record['epoch'] + 1}/{epochs}  step {record['step']}  loss {record['loss']:.4f}{judged}  "
-        f"{record['images_per_s']:.0f} images/s  data {record['data_share']:.1%}"
-    )
+    carry_out(prepare, out, ranks=ranks, console=console)
 
 
 class Finetuning:
@@ -123,69 +103,84 @@ class Finetuning:
         self.order = Order(self.labels.train, config.seed, dataset=dataset.digest)
         self.steps_per_epoch = self.order.batches_per_epoch(config.batch)
         self.learner = self._learner(dataset, init)
-        groups = self.learner.parameters()
-        self.optimiser = torch.optim.SGD(groups, config.lr, config.sgd_momentum, weight_decay=config.weight_decay)
-        self.arithmetic = Arithmetic(config.precision, ranks.device)
-        self._module = self.learner.module
+        self.engine = Engine(self.learner.module, self.learner.parameters(), config, ranks)
         self.step, self.state = 0, self.order.start
+        self.total_steps = config.epochs * self.steps_per_epoch
         self.best_epoch, self.best_score = -1, math.inf
+        self.stopped = False
+        self._lately: deque[tuple[int, Batch]] = deque(maxlen=LAG + 1)
 
     def _learner(self, dataset: Dataset, init: Path | None) -> Learner:
-        stamps = Stamps(dataset, self.ranks.device, self.config.read_threads)
-        network = starting_network(self.config, stamps, init, self.task.outputs).to(self.ranks.device)
+        self.stamps = stamps = Stamps(dataset, self.ranks.device, self.config.read_threads)
+        network = starting_network(self.config, stamps, init, self.task.outputs)
+        network = Arithmetic(self.config.precision, self.ranks.device).prepare(network)
         if not self.config.freeze:
             return WholeNetwork(network, self.config, stamps, self.ranks)
         train, validation = self.labels.train, self.labels.validation
         return FrozenEncoder(network, self.config, stamps, self.ranks, train=train, judged=validation)
 
     @property
-    def at_epoch_end(self) -> bool:
+    def at_checkpoint(self) -> bool:
         """Whether the step just made was the last of its epoch."""
         return self.step % self.steps_per_epoch == 0
 
     @property
     def improved(self) -> bool:
         """Whether the epoch just finished is the best so far."""
-        return self.at_epoch_end and self.best_epoch == self.step // self.steps_per_epoch - 1
+        return self.at_checkpoint and self.best_epoch == self.step // self.steps_per_epoch - 1
 
-    def records(self) -> Iterator[Record]:
-        """Train to the end; a record every so many steps, and one with the validation score after each epoch."""
-        self._module = self.ranks.wrap(self.learner.module)
-        meter = Meter(self.ranks)
-        total_steps = self.config.epochs * self.steps_per_epoch
+    def records(self, signals: StopSignals) -> Iterator[Record]:
+        """Train to the end or to a signal; a record now and then, and one with the validation score after an epoch."""
+        self.engine.start()
+        flops = finetune_step_flops(self.config, len(self.stamps.dataset.bands), self.task.outputs)
+        watch = Watch(self.config, self.ranks, signals, flops_per_image=flops, explain=self._explain)
         batches = global_batches(self.order, self.state, self.config.batch)
         with closing(self.learner.training(batches)) as fed:
-            while self.step < total_steps:
-                with meter.timed("data"):  # reading and, where there are views, making them
+            while self.step < self.total_steps and not watch.stopped:
+                with watch.meter.timed("wait"):  # for reading and, where there are views, making them
                     batch, inputs = next(fed)
-                rate = self._learn(meter, batch, inputs)
+                rate, figures = self.learn(batch, inputs, watch.signal())
                 self.state = batch.following
-                if self.at_epoch_end or self.step % self.config.log_every_steps == 0:
-                    record = {"step": self.step, "epoch": batch.state.epoch, "lr": rate} | meter.take(self.step)
-                    yield record | (self._judge(batch.state.epoch) if self.at_epoch_end else {})
+                self._lately.append((self.step, batch))
+                watch.push(
+                    Note(self.step, batch.state.epoch, rate, self.config.batch, last=self.at_checkpoint), figures
+                )
+                for record in watch.heard(drain=self.at_checkpoint):
+                    judged = self.at_checkpoint and record["step"] == self.step
+                    yield {**record, **(self._judge(batch.state.epoch) if judged else {})}
+            yield from watch.heard(drain=True)
+            self.stopped = watch.stopped
 
-    def _learn(self, meter: Meter, batch: Batch, inputs: Tensor) -> float:
-        """One step; gives the learning rate it was made with."""
+    def learn(self, batch: Batch, inputs: Tensor, signal: Tensor) -> tuple[float, dict[str, Tensor]]:
+        """One step; gives its learning rate, and its figures on the device."""
         factor = steps_down(batch.state.epoch, epochs=self.config.epochs)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["first_lr"] * factor
         own = batch.indices[self.ranks.share(len(batch.indices))]
-        with self.arithmetic.autocast():
-            logits = self._module(inputs)
-        loss = F.cross_entropy(logits.float(), torch.from_numpy(self.task.target(own)).to(self.ranks.device))
-        self.arithmetic.step(loss, self.optimiser)
-        self.ranks.average_buffers(self.learner.module)
+        self.engine.begin(factor)
+
+        def losses(outputs: Tensor, rows: slice) -> dict[str, Tensor]:
+            return {"loss": self.task.loss(outputs, own[rows])}
+
+        figures = self.engine.learn(inputs.to(self.engine.arithmetic.weights), losses)
+        figures, _ = self.engine.finish({**figures, "signal": signal})
         self.step += 1
-        meter.add(len(batch.indices), loss=loss)
-        return self.config.lr * factor
+        return self.config.lr * factor, figures
+
+    def _explain(self, step: int) -> str:
+        return self.learner.suspects(next(batch for made, batch in self._lately if made == step))
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """The network of an epoch that is the best so far is kept beside the rest."""
+        if self.improved:
+            checkpoints.save_best({"model": self.learner.network_state()})
+        checkpoints.save(self.step, self.state_dict())
 
     def _judge(self, epoch: int) -> dict[str, float]:
         """Score the network on the whole validation split, each rank answering for its part."""
         judged = self.labels.validation
         own = self.learner.answer(judged[self.ranks.spread(len(judged))])
-        logits = self.ranks.collect(own.to(self.ranks.device), len(judged)).cpu()
-        loss = F.cross_entropy(logits, torch.from_numpy(self.task.target(judged)))
-        score = self.task.score(logits.softmax(dim=1).numpy(), judged)
+        outputs = self.ranks.collect(self.ranks.send(own), len(judged)).cpu()
+        loss = self.task.loss(outputs, judged).mean()
+        score = self.task.score(self.task.probabilities(outputs).numpy(), judged)
         if score < self.best_score:
             self.best_epoch, self.best_score = epoch, score
         return {"validation_loss": float(loss), self.task.score_name: score}
@@ -199,23 +194,38 @@ class Finetuning:
             f"epochs {self.step // self.steps_per_epoch} to {self.config.epochs}"
         )
 
+    def line(self, record: Record) -> str:
+        """A record as a person reads it."""
+        judged = "".join(
+            f"  {name.replace('_', ' ')} {value:.4f}" for name, value in record.items() if name.startswith("validation")
+        )
+        return (
+            f"epoch {record['epoch'] + 1}/{self.config.epochs}  step {record['step']}  loss {record['loss']:.4f}"
+            f"{judged}  {record['images_per_s']:.0f} images/s  waiting for data {record['wait_share']:.1%}"
+        )
+
+    def closing(self) -> str:
+        """What has come of it, in a line."""
+        kept = self.task.describe(self.best_score)
+        return f"{self.config.epochs} epochs done; kept number {self.best_epoch + 1}, {kept}"
+
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
         return {
             "order": self.state.as_dict(),
             "model": self.learner.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "arithmetic": self.arithmetic.state_dict(),
+            "ranks": self.ranks.size,
+            **self.engine.state_dict(),
             "best": {"epoch": self.best_epoch, "score": self.best_score},
         }
 
     def load_state_dict(self, checkpoint: dict[str, Any]) -> None:
         """Stand where ``checkpoint`` was written; the inverse of `state_dict`, and its step."""
+        self.ranks.check_resumed(checkpoint["ranks"], self.config)
         self.step = checkpoint["step"]
         self.state = State.from_dict(checkpoint["order"])
         self.learner.module.load_state_dict(checkpoint["model"])
-        self.optimiser.load_state_dict(checkpoint["optimiser"])
-        self.arithmetic.load_state_dict(checkpoint["arithmetic"])
+        self.engine.load_state_dict(checkpoint)
         self.best_epoch, self.best_score = checkpoint["best"]["epoch"], checkpoint["best"]["score"]
 
 

@@ -20,7 +20,8 @@ from .data import Batch, Indices, Stamps
 from .distributed import Ranks
 from .inference import over
 from .pipelines import check_pipeline, views_ahead
-from .resnet import ResNet, set_batch_norm_groups
+from .resnet import ResNet
+from .suspects import suspects
 
 _SMALLEST_SPREAD = 1e-6  # a feature that varies less over the training galaxies says nothing
 
@@ -50,6 +51,10 @@ class Learner(Protocol):
         """The weights of the whole network as it is now."""
         ...
 
+    def suspects(self, batch: Batch) -> str:
+        """Which samples of a global batch to look at, should its step fail; all ranks call it."""
+        ...
+
 
 class WholeNetwork:
     """Encoder and head on augmented views."""
@@ -59,7 +64,7 @@ class WholeNetwork:
         self._config, self._stamps, self._ranks = config, stamps, ranks
         self._preset = label_safe(preset(config.preset))
         check_pipeline(config.pipeline)
-        set_batch_norm_groups(network, ranks.divide(config.batch_norm_groups, "--batch-norm-groups"))
+        ranks.divide_statistics(network, config)
         network.train()
 
     def parameters(self) -> list[dict[str, Any]]:
@@ -87,6 +92,12 @@ class WholeNetwork:
         """The module is the network."""
         return self.module.state_dict()
 
+    def suspects(self, batch: Batch) -> str:
+        """The views are made again."""
+        own = self._own(batch)
+        views = self._stamps.render(self._stamps.read(own), self._plan(batch))
+        return suspects(self.module, views, own, self._stamps.dataset, self._ranks)
+
     def _own(self, batch: Batch) -> Indices:
         return batch.indices[self._ranks.share(len(batch.indices))]
 
@@ -110,7 +121,8 @@ class FrozenEncoder:
         assert isinstance(network.fc, nn.Linear)
         self._network, self._config, self._stamps, self._ranks = network.eval(), config, stamps, ranks
         self._train, self._indices = train, np.union1d(train, judged)
-        self.module = nn.Linear(network.fc.in_features, network.fc.out_features).to(ranks.device)
+        weight = network.fc.weight
+        self.module = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
         self.module.load_state_dict(network.fc.state_dict())
 
     def parameters(self) -> list[dict[str, Any]]:
@@ -135,6 +147,12 @@ class FrozenEncoder:
         weight = self.module.weight.detach() / self._spread
         bias = self.module.bias.detach() - weight @ self._mean
         return self._network.state_dict() | {"fc.weight": weight, "fc.bias": bias}
+
+    def suspects(self, batch: Batch) -> str:
+        """Those whose plain view the encoder could not take."""
+        own = batch.indices[self._ranks.share(len(batch.indices))]
+        views = self._stamps.plain(self._stamps.read(own), self._config.view_px)
+        return suspects(self._network, views, own, self._stamps.dataset, self._ranks)
 
     def _compute_features(self) -> None:
         """Each rank computes its part of the features, and all get them all."""

@@ -1,56 +1,54 @@
-"""What happened since the last line of a log: means, images a second, and where the time went."""
+"""What happened since the last line of a log: means, images a second, where the time went, and the memory it took."""
 
-import math
+import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
-
-from .distributed import Ranks
 
 
 class Meter:
-    """Collects values that stay on the device until they are asked for, so that steps do not wait for each other."""
+    """Collects the figures of steps as the host hears of them."""
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks = ranks
+    def __init__(self, device: torch.device, flops_per_image: float = 0.0) -> None:
+        self._device = device
+        self._flops_per_image = flops_per_image
         self._restart()
 
     def _restart(self) -> None:
-        self._values: dict[str, list[Tensor]] = defaultdict(list)
+        self._values: dict[str, list[float]] = defaultdict(list)
         self._seconds: dict[str, float] = defaultdict(float)
         self._images = 0
         self._began = time.perf_counter()
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Count the time of a block as ``name``'s, as the host sees it."""
+        """Count the time of a block as ``name``'s, as the host sees it: on a GPU, which is behind, an upper bound."""
         began = time.perf_counter()
         yield
         self._seconds[name] += time.perf_counter() - began
 
-    def add(self, images: int, **values: Tensor) -> None:
-        """One step: how many images it took, over all ranks, and this rank's scalars."""
+    def add(self, images: int, values: Mapping[str, float]) -> None:
+        """One step: how many images it took, over all ranks, and its figures."""
         self._images += images
         for name, value in values.items():
-            self._values[name].append(value.detach())
+            self._values[name].append(value)
 
-    def take(self, step: int) -> dict[str, float]:
-        """The mean of each value over the steps and ranks, ``images_per_s`` and ``{name}_share``; then begin anew.
-
-        All ranks must call it together. A value that is not finite ends the run: it computes nothing any more.
-        """
-        means = torch.stack([torch.stack(values).double().mean() for values in self._values.values()])
-        record = dict(zip(self._values, self._ranks.mean(means).tolist(), strict=True))
-        if bad := [f"{name} {value}" for name, value in record.items() if not math.isfinite(value)]:
-            self._ranks.fail(
-                f"step {step}: expected finite values, got {', '.join(bad)}; lower --lr or use --precision fp32"
-            )
+    def take(self) -> dict[str, float]:
+        """The mean of each figure, ``images_per_s``, ``{name}_share``, ``memory_gb``, ``tflops``; then begin anew."""
         elapsed = time.perf_counter() - self._began
+        record = {name: sum(values) / len(values) for name, values in self._values.items()}
         record["images_per_s"] = self._images / elapsed
         record |= {f"{name}_share": seconds / elapsed for name, seconds in self._seconds.items()}
+        record["memory_gb"] = self._memory_bytes() / 1e9
+        record["tflops"] = self._flops_per_image * record["images_per_s"] / 1e12
         self._restart()
         return record
+
+    def _memory_bytes(self) -> int:
+        """The most that the first rank has held: of its GPU's memory, or of the machine's where it has no GPU."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux

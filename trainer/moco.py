@@ -1,11 +1,11 @@
-"""MoCo v2 (He et al. 2020, Chen et al. 2020): two encoders, a queue of keys, and the InfoNCE loss.
+"""MoCo v2 (He et al. 2020, Chen et al. 2020): two encoders and a queue of keys; the loss is in `infonce`.
 
 The state lives in `MoCo`, under the published code's names (``encoder_q``, ``encoder_k``, ``queue``, ``queue_ptr``).
 This file knows tensors and ranks, not datasets, schedules or optimisers.
 
 Batch norm and cheating: statistics over a batch could tell a query which key was encoded beside it. So the keys are
 encoded in another grouping than the queries: in a permutation of the global batch that is a function of (seed, epoch,
-position). Each rank encodes its part of the permuted batch; `MoCo.encode_keys` gathers the keys and puts them back, and
+position). Each rank encodes its part of the permuted batch; `MoCo.gather_keys` gathers the keys and puts them back, and
 no image is sent. That needs at least two groups of statistics (``batch_norm_groups``): with one, both see all.
 """
 
@@ -16,27 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .config import PretrainConfig
 from .resnet import ResNet
 
 Gather = Callable[[Tensor], Tensor]
-
-
-def info_nce(
-    q_BD: Float[Tensor, "B D"], k_BD: Float[Tensor, "B D"], queue_KD: Float[Tensor, "K D"], *, temperature: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean InfoNCE over the batch, and the share of queries nearer to their own key than to any in the queue.
-
-    All rows are unit vectors, row i of q matches row i of k (van den Oord et al. 2018, eq. 4).
-    """
-    pos_B1 = (q_BD * k_BD).sum(dim=1, keepdim=True)
-    logits = torch.cat([pos_B1, q_BD @ queue_KD.T], dim=1) / temperature  # column 0 is the positive
-    target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-    accuracy = (logits.detach().argmax(dim=1) == 0).to(logits.dtype).mean()
-    return F.cross_entropy(logits, target), accuracy
 
 
 def key_permutation(batch: int, *, seed: int, epoch: int, position: int) -> npt.NDArray[np.int64]:
@@ -68,31 +54,34 @@ class MoCo(nn.Module):
             encoder.stretch.set_scale(noise)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the key encoder's weights towards the query encoder's."""
-        pairs = zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True)
-        for key, query in pairs:
-            key.lerp_(query, 1 - self.key_momentum)
+    def follow(self, counts: Bool[Tensor, ""]) -> None:
+        """Move the key encoder's weights towards the query encoder's, if the step counts: three fused operations."""
+        keys: list[Tensor] = list(self.encoder_k.parameters())
+        queries: list[Tensor] = list(self.encoder_q.parameters())
+        share = torch.where(counts, 1 - self.key_momentum, 0.0).to(keys[0].dtype)
+        way = list(torch._foreach_sub(queries, keys))
+        torch._foreach_mul_(way, share)
+        torch._foreach_add_(keys, way)
 
     @torch.no_grad()
-    def encode_keys(
-        self, views: Float[Tensor, "B C H W"], permutation: Int[Tensor, " G"], gather: Gather
+    def gather_keys(
+        self, own: Float[Tensor, "B D"], permutation: Int[Tensor, " G"], gather: Gather
     ) -> Float[Tensor, "G D"]:
-        """The keys of the whole batch in its own order, from this rank's views of the permuted batch.
+        """The keys of the whole batch in its own order, from this rank's embeddings of the permuted batch.
 
         ``gather`` stacks a tensor of every rank, in the order of the ranks.
         """
-        permuted = gather(normalise(self.encoder_k(views))).flatten(0, 1)
+        permuted = gather(normalise(own)).flatten(0, 1)
         keys = torch.empty_like(permuted)
         keys[permutation] = permuted
         return keys
 
     @torch.no_grad()
-    def enqueue(self, keys: Float[Tensor, "G D"]) -> None:
-        """Replace the oldest keys by those of a global batch, in the order of its samples."""
+    def enqueue(self, keys: Float[Tensor, "G D"], counts: Bool[Tensor, ""]) -> None:
+        """Replace the oldest keys by those of a global batch, in the order of its samples, if the step counts."""
         place = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[place] = keys
-        self.queue_ptr.copy_((self.queue_ptr + len(keys)) % len(self.queue))
+        self.queue[place] = torch.where(counts, keys, self.queue[place])
+        self.queue_ptr.copy_((self.queue_ptr + counts * len(keys)) % len(self.queue))
 
 
 def normalise(embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

@@ -1,36 +1,66 @@
-"""How one step of an optimiser is taken in fp32, bf16 or fp16."""
+"""The arithmetic of a training: autocast in bf16 or fp16, a scaled loss for fp16, float64 for tests."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .config import Precision
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Module = TypeVar("Module", bound=nn.Module)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
 class Arithmetic:
     """Autocast for the forward pass, and for fp16 a scaled loss, whose scale is part of a checkpoint."""
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
-        self._device = device.type
+        self._device = device
         self._dtype = _DTYPES[precision]
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
+    @property
+    def scales(self) -> bool:
+        """Whether a gradient that is not finite is a matter of course: the step is left out and the scale lowered."""
+        return self._scaler.is_enabled()
+
+    @property
+    def weights(self) -> torch.dtype:
+        """What weights, views and queue are held in."""
+        return torch.float64 if self._dtype == torch.float64 else torch.float32
+
+    def prepare(self, module: Module) -> Module:
+        """The module on the device in the dtype of the weights; on a GPU its images are channels-last."""
+        module.to(self._device, self.weights)
+        if self._device.type == "cuda":
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module
+
     def autocast(self) -> torch.autocast:
         """The context in which the encoder runs."""
-        return torch.autocast(self._device, self._dtype, enabled=self._dtype != torch.float32)
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype in (torch.bfloat16, torch.float16))
 
-    def step(self, loss: Tensor, optimiser: Optimizer) -> None:
-        """Backward and one step; with fp16 a step whose gradients overflow is left out and the scale lowered."""
-        optimiser.zero_grad(set_to_none=True)
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss, for fp16 times the scale."""
         scaled: Tensor = self._scaler.scale(loss)
         torch.autograd.backward(scaled)
-        self._scaler.step(optimiser)
-        self._scaler.update()
+
+    def unscale(self, optimiser: Optimizer) -> None:
+        """Bring the gradients back to their size."""
+        if self.scales:
+            self._scaler.unscale_(optimiser)
+
+    def step(self, optimiser: Optimizer, left_out: Tensor) -> None:
+        """One step, unless ``left_out`` (a 0-dim bool on the device) says no, or fp16's gradients overflowed."""
+        if self.scales:  # the scaler knows by itself, from `unscale`
+            self._scaler.step(optimiser)
+            self._scaler.update()
+        else:
+            optimiser.found_inf = left_out.to(torch.float32)  # type: ignore[attr-defined]
+            optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:
         """What must be kept to go on: empty but for fp16."""

@@ -6,8 +6,10 @@ are left out, so nothing has seen what is judged later. The last partial batch o
 """
 
 import argparse
+import math
+from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +17,33 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from augment import Plan, preset
 from sharding import Dataset, Order, State
 
+from .checkpoint import Checkpoints
+from .collapse import keys_spread
 from .config import PretrainConfig
 from .data import Batch, Indices, Stamps, check_view_px, global_batches
 from .distributed import Ranks, joined
-from .meter import Meter
-from .moco import MoCo, info_nce, key_permutation, normalise
+from .engine import Engine
+from .flops import pretrain_step_flops
+from .infonce import info_nce
+from .moco import MoCo, key_permutation, normalise
 from .pipelines import check_pipeline, views_ahead
 from .precision import Arithmetic
-from .resnet import describe, set_batch_norm_groups
-from .runfolder import RunFolder, RunInfo
-from .runlog import Record, RunLog
+from .resnet import describe
+from .runfolder import RunInfo
+from .running import Training, carry_out
 from .schedule import cosine
 from .settings import add_settings, config_from
+from .signals import StopSignals
 from .source import add_source, open_source
+from .suspects import suspects
+from .telemetry import LAG
+from .trace import Record
+from .watch import Note, Watch
 
 QUERY, KEY = 0, 1  # numbers of the two views
 
@@ -60,34 +71,12 @@ def run(args: argparse.Namespace) -> int:
 
 def pretrain(config: PretrainConfig, dataset: Dataset, out: Path, *, ranks: Ranks, console: Console) -> None:
     """Train in the folder ``out``, from its newest checkpoint if there is one; TrainerError where it is another's."""
-    folder = RunFolder(out)
-    info = RunInfo(kind="pretrain", config=config, dataset=dataset.digest, bands=dataset.bands)
-    with ranks.together():
-        training = Pretraining(config, dataset, ranks)
-        if checkpoint := folder.enter(info):
-            training.load_state_dict(checkpoint)
-    ranks.agree(training.step, f"{out}: step to begin from")
-    if ranks.first:
-        folder.publish(info)
-    with RunLog(out, from_step=training.step, console=console) if ranks.first else nullcontext() as log:
-        if log:
-            log.say(training.opening())
-        for record in training.records():
-            if log:
-                log.record(record, line(record, training.total_steps))
-            if log and training.at_checkpoint:
-                folder.checkpoints.save(training.step, training.state_dict())
-        if log:
-            log.say(f"{out}: pre-trained, {training.step} steps")
 
+    def prepare() -> tuple[Training, RunInfo]:
+        info = RunInfo(kind="pretrain", config=config, dataset=dataset.digest, bands=dataset.bands)
+        return Pretraining(config, dataset, ranks), info
 
-def line(record: Record, total_steps: int) -> str:
-    """A record as a person reads it."""
-    return (
-        f"step {record['step']}/{total_steps}  epoch {record['epoch']}  loss {record['loss']:.4f}  "
-        f"accuracy {record['accuracy']:.3f}  lr {record['lr']:.4f}  {record['images_per_s']:.0f} images/s  "
-        f"waiting for data {record['wait_share']:.1%}"
-    )
+    carry_out(prepare, out, ranks=ranks, console=console)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,28 +103,40 @@ class Pretraining:
         self.order = Order(members, config.seed, dataset=dataset.digest)
         steps = config.epochs * self.order.batches_per_epoch(config.batch)
         self.total_steps = min(steps, config.max_steps or steps)
-        self.step = 0
-        self.state = self.order.start
-        self.moco = self._network(len(dataset.bands)).to(ranks.device)
-        self.optimiser = torch.optim.SGD(
-            self.moco.encoder_q.parameters(), config.lr, config.sgd_momentum, weight_decay=config.weight_decay
-        )
-        self.arithmetic = Arithmetic(config.precision, ranks.device)
-        self._query: nn.Module = self.moco.encoder_q
+        self.step, self.state = 0, self.order.start
+        self.moco = self._network(len(dataset.bands))
+        groups = [{"params": list(self.moco.encoder_q.parameters()), "first_lr": config.peak_lr}]
+        self.engine = Engine(self.moco.encoder_q, groups, config, ranks, follower=self.moco.encoder_k)
+        self.stopped = False
+        self._loss_since, self._best = _Mean(), math.inf
+        self._lately: deque[tuple[int, Pair]] = deque(maxlen=LAG + 1)
 
     def _network(self, bands: int) -> MoCo:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             moco = MoCo(self.config, bands)
         moco.set_scale(self.stamps.noise)
-        set_batch_norm_groups(moco, self.ranks.divide(self.config.batch_norm_groups, "--batch-norm-groups"))
-        return moco
+        self.ranks.divide_statistics(moco, self.config)
+        return Arithmetic(self.config.precision, self.ranks.device).prepare(moco).train()
 
     def opening(self) -> str:
         """What is about to happen, in a line."""
         return (
             f"pretrain: {describe(self.moco.encoder_q)} on {len(self.order.members):,} galaxies, "
-            f"{self.ranks.describe()}, steps {self.step} to {self.total_steps}"
+            f"{self.ranks.describe()}, peak learning rate {self.config.peak_lr:.3g}, "
+            f"steps {self.step} to {self.total_steps}"
+        )
+
+    def closing(self) -> str:
+        """What has come of it, in a line."""
+        return f"pre-trained, {self.step} steps"
+
+    def line(self, record: Record) -> str:
+        """A record as a person reads it."""
+        return (
+            f"step {record['step']}/{self.total_steps}  epoch {record['epoch']}  loss {record['loss']:.4f}  "
+            f"accuracy {record['accuracy']:.3f}  lr {record['lr']:.4f}  {record['images_per_s']:.0f} images/s  "
+            f"waiting for data {record['wait_share']:.1%}"
         )
 
     @property
@@ -143,23 +144,35 @@ class Pretraining:
         """Whether a checkpoint is due after the step just made."""
         return self.step % self.config.checkpoint_every_steps == 0 or self.step == self.total_steps
 
-    def records(self) -> Iterator[Record]:
-        """Train to the end; gives a record every so many steps, and at each checkpoint. All ranks go in step."""
-        self._query = self.ranks.wrap(self.moco.encoder_q)
-        meter = Meter(self.ranks)
+    def records(self, signals: StopSignals) -> Iterator[Record]:
+        """Train to the end or to a signal; gives a record every so many steps, and at each checkpoint."""
+        self.engine.start()
+        flops = pretrain_step_flops(self.config, len(self.stamps.dataset.bands))
+        watch = Watch(self.config, self.ranks, signals, flops_per_image=flops, explain=self._explain)
         pairs = map(self.pair, global_batches(self.order, self.state, self.config.batch))
         ahead = views_ahead(self.config.pipeline, self.stamps, pairs, wanted=lambda pair: pair.unique, plan=self.plan)
         with closing(ahead) as fed:
-            while self.step < self.total_steps:
-                with meter.timed("wait"):
+            while self.step < self.total_steps and not watch.stopped:
+                with watch.meter.timed("wait"):
                     pair, views = next(fed)
-                with meter.timed("augment"):
+                with watch.meter.timed("augment"):
                     queries, keys = views().chunk(2)
-                rate = self.learn(meter, queries, keys, pair.order)
+                rate, figures = self.learn(queries, keys, pair.order, signal=watch.signal())
                 self.state = pair.batch.following
-                if self.step % self.config.log_every_steps == 0 or self.at_checkpoint:
-                    place = {"step": self.step, "epoch": pair.batch.state.epoch}
-                    yield place | {"lr": rate} | meter.take(self.step)
+                self._lately.append((self.step, pair))
+                note = Note(self.step, pair.batch.state.epoch, rate, self.config.batch, last=self.at_checkpoint)
+                watch.push(note, figures)
+                for record in watch.heard(drain=self.at_checkpoint):
+                    self._loss_since.add(record["loss"])
+                    yield record
+            yield from watch.heard(drain=True)
+            self.stopped = watch.stopped
+
+    def _explain(self, step: int) -> str:
+        pair = next(pair for made, pair in self._lately if made == step)
+        views = self.stamps.render(self.stamps.read(pair.unique), self.plan(pair))
+        taken = np.concatenate([pair.unique[pair.queries], pair.unique[pair.keys]])
+        return suspects(self.moco.encoder_q, views, taken, self.stamps.dataset, self.ranks)
 
     def pair(self, batch: Batch) -> Pair:
         """What this rank takes of a global batch."""
@@ -180,38 +193,66 @@ class Pretraining:
         plan = self.stamps.plan(wanted, self.preset, seed=seed, epoch=epoch, view=view, size_px=self.config.view_px)
         return replace(plan, place=torch.from_numpy(places))
 
-    def learn(self, meter: Meter, queries: Tensor, keys: Tensor, order: Indices) -> float:
-        """One step of MoCo; ``order`` is that of a `Pair`. Gives the learning rate it was made with."""
-        permutation = torch.from_numpy(order).to(self.ranks.device)
-        rate = self.config.lr * cosine(self.step, total=self.total_steps, warmup=self.config.warmup_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        with self.arithmetic.autocast():
-            q = self._query(queries)
-            self.moco.follow()
-            k = self.moco.encode_keys(keys, permutation, self.ranks.gather)
+    def learn(
+        self, queries: Tensor, keys: Tensor, order: Indices, *, signal: Tensor | None = None
+    ) -> tuple[float, dict[str, Tensor]]:
+        """One step of MoCo; ``order`` is that of a `Pair`. Gives its learning rate, and its figures on the device."""
+        arithmetic = self.engine.arithmetic
+        factor = cosine(self.step, total=self.total_steps, warmup=self.config.warmup_steps)
+        self.engine.begin(factor)
+        permutation = self.ranks.send(torch.from_numpy(order))
+        k = self.moco.gather_keys(self.engine.follow(keys.to(arithmetic.weights)), permutation, self.ranks.gather)
         own = k[self.ranks.share(len(k))]
-        loss, accuracy = info_nce(normalise(q), own, self.moco.queue, temperature=self.config.temperature)
-        self.arithmetic.step(loss, self.optimiser)
-        self.moco.enqueue(k)
-        self.ranks.average_buffers(self.moco.encoder_q)
+
+        def losses(embedding: Tensor, rows: slice) -> dict[str, Tensor]:
+            told = info_nce(normalise(embedding), own[rows], self.moco.queue, temperature=self.config.temperature)
+            return {"loss": told.loss_B, "accuracy": told.correct_B}
+
+        figures = self.engine.learn(queries.to(arithmetic.weights), losses) | {"spread": keys_spread(k)}
+        figures["signal"] = torch.zeros_like(figures["loss"]) if signal is None else signal
+        figures, counts = self.engine.finish(figures)
+        self.moco.follow(counts)
+        self.moco.enqueue(k, counts)
         self.step += 1
-        meter.add(len(k), loss=loss, accuracy=accuracy)
-        return rate
+        return self.config.peak_lr * factor, figures
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Best is the checkpoint before which the mean loss was lowest, once the queue held nothing but keys."""
+        mean = self._loss_since.take()
+        best = self.step * self.config.batch > self.config.queue and mean < self._best
+        self._best = min(mean, self._best) if best else self._best
+        checkpoints.save(self.step, self.state_dict(), best=best)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
         return {
             "order": self.state.as_dict(),
             "model": self.moco.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "arithmetic": self.arithmetic.state_dict(),
+            "best": {"loss": self._best},
+            "ranks": self.ranks.size,
+            **self.engine.state_dict(),
         }
 
     def load_state_dict(self, checkpoint: dict[str, Any]) -> None:
         """Stand where ``checkpoint`` was written; the inverse of `state_dict`, and its step."""
+        self.ranks.check_resumed(checkpoint["ranks"], self.config)
         self.step = checkpoint["step"]
         self.state = State.from_dict(checkpoint["order"])
         self.moco.load_state_dict(checkpoint["model"])
-        self.optimiser.load_state_dict(checkpoint["optimiser"])
-        self.arithmetic.load_state_dict(checkpoint["arithmetic"])
+        self.engine.load_state_dict(checkpoint)
+        self._best = checkpoint["best"]["loss"]
+
+
+class _Mean:
+    """A mean of what was added since it was last taken; without anything, infinite."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+
+    def add(self, value: float) -> None:
+        self._values.append(value)
+
+    def take(self) -> float:
+        mean = sum(self._values) / len(self._values) if self._values else math.inf
+        self._values = []
+        return mean

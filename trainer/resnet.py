@@ -8,9 +8,11 @@ them. What is put on top of the features (``fc``) and how it is trained is said 
 
 # N images, C channels, H W rows and columns
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.nn import functional
 
 from .config import Depth, EncoderConfig
 from .stretch import FluxStretch
@@ -28,15 +30,23 @@ FIRST_BOTTLENECK_DEPTH = 50
 class GroupedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm whose statistics, in training, are those of ``groups`` equal parts of the batch, each for itself.
 
-    The running statistics follow the mean over the parts. With one group this is `nn.BatchNorm2d`.
+    The running statistics follow the mean over the parts. With one group this is `nn.BatchNorm2d`, less its count of
+    batches, which nothing needs. With ``everyone``
+    the statistics are those of all ranks' batches together (torch's own SyncBatchNorm does that on GPUs alone).
     """
 
     groups: int = 1
+    everyone: bool = False
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
         """Normalise; the batch must be a multiple of the number of groups."""
-        if not self.training or self.groups == 1:
+        if not self.training:
             return super().forward(x)
+        if self.everyone:
+            return self._over_ranks(x)
+        return self._by_groups(x)
+
+    def _by_groups(self, x: Tensor) -> Tensor:
         if len(x) % self.groups:
             raise ValueError(f"a batch of {len(x)} has no {self.groups} equal parts")
         assert self.running_mean is not None
@@ -49,7 +59,29 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         ]
         self.running_mean.copy_(means.mean(dim=0))
         self.running_var.copy_(variances.mean(dim=0))
-        return torch.cat(parts)
+        return torch.cat(parts) if self.groups > 1 else parts[0]
+
+    def _over_ranks(self, x: Tensor) -> Tensor:
+        """Ranks hold equally many images. The variance is of the differences, which squares would cancel out."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        wide = x if x.dtype == torch.float64 else x.float()
+        mean = _mean_over_ranks(wide.mean(dim=(0, 2, 3)), ranks)
+        centred = wide - mean[:, None, None]
+        variance = _mean_over_ranks(centred.square().mean(dim=(0, 2, 3)), ranks)
+        count = ranks * x.numel() // x.shape[1]
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
+    """With a gradient: what a rank's value does to all ranks' losses."""
+    return values if ranks == 1 else functional.all_reduce(values) / ranks  # type: ignore[no-untyped-call]
 
 
 class BasicBlock(nn.Module):
@@ -142,11 +174,11 @@ def describe(network: ResNet) -> str:
     return f"ResNet-{network.config.depth} of width {network.config.width} ({parameters:,} parameters)"
 
 
-def set_batch_norm_groups(network: nn.Module, groups: int) -> None:
-    """Say in how many parts every batch norm of the network cuts its batch in training."""
+def set_batch_norm_groups(network: nn.Module, groups: int, *, everyone: bool = False) -> None:
+    """Say in how many parts every batch norm of the network cuts its batch in training, or that all ranks share one."""
     for module in network.modules():
         if isinstance(module, GroupedBatchNorm2d):
-            module.groups = groups
+            module.groups, module.everyone = groups, everyone
 
 
 def _conv(channels_in: int, channels: int, size: int, stride: int = 1) -> nn.Conv2d:

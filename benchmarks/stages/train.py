@@ -1,17 +1,20 @@
-"""Views to a better encoder: one MoCo step on data in memory, and the same with reading and augmenting before it.
+"""Views to a better encoder: one MoCo step on data in memory, and the same as a run does it, reading ahead.
 
 The difference between the two is what the data cost. On an accelerator it is the paper's network, on a CPU the demo's.
 """
+
+from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
 from sharding import Dataset
 from trainer.config import EncoderConfig, PretrainConfig
-from trainer.data import Batch, Indices, global_batches
+from trainer.data import Indices, global_batches
 from trainer.distributed import joined
-from trainer.meter import Meter
-from trainer.pretrain import Pretraining
+from trainer.pipelines import Views, views_ahead
+from trainer.pretrain import Pair, Pretraining
 
 from ..practice import PracticeData
 from ..results import Param, StageReport
@@ -37,16 +40,19 @@ def measure(dataset: Dataset, settings: PretrainConfig, rounds: int) -> StageRep
     """Both ways in turns, with one network."""
     with joined() as ranks:
         training = Pretraining(settings, dataset, ranks)
-        meter = Meter(ranks)
-        batches = global_batches(training.order, training.state, settings.batch)
-        ready = _read_and_augment(training, next(batches))
+        training.engine.start()
+        pairs = map(training.pair, global_batches(training.order, training.state, settings.batch))
+        fed = views_ahead(
+            settings.pipeline, training.stamps, pairs, wanted=lambda pair: pair.unique, plan=training.plan
+        )
+        ready = _made(fed)
 
         def in_memory() -> int:
-            training.learn(meter, *ready)
+            training.learn(*ready)
             return settings.batch
 
         def whole() -> int:
-            training.learn(meter, *_read_and_augment(training, next(batches)))
+            training.learn(*_made(fed))
             return settings.batch
 
         params: dict[str, Param] = {
@@ -59,12 +65,13 @@ def measure(dataset: Dataset, settings: PretrainConfig, rounds: int) -> StageRep
             for name, step in {IN_MEMORY: in_memory, WHOLE: whole}.items()
         ]
         sync = torch.cuda.synchronize if ranks.device.type == "cuda" else lambda: None
-        results = race(contenders, rounds=rounds, sync=sync)
+        with closing(fed):
+            results = race(contenders, rounds=rounds, sync=sync)
     return StageReport(stage="train", results=results, own=IN_MEMORY, pairs=((IN_MEMORY, WHOLE),))
 
 
-def _read_and_augment(training: Pretraining, batch: Batch) -> tuple[Tensor, Tensor, Indices]:
-    """Query views, key views, and the order of the keys; nothing runs ahead, so that all of the cost is seen."""
-    pair = training.pair(batch)
-    queries, keys = training.stamps.render(training.stamps.read(pair.unique), training.plan(pair)).chunk(2)
+def _made(fed: Iterator[tuple[Pair, Views]]) -> tuple[Tensor, Tensor, Indices]:
+    """Query views, key views, and the order of the keys, of the next global batch."""
+    pair, views = next(fed)
+    queries, keys = views().chunk(2)
     return queries, keys, pair.order

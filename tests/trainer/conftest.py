@@ -33,6 +33,12 @@ def make_survey(tmp_path: Path) -> MakeSurvey:
 
 
 @pytest.fixture(scope="session")
+def paint_survey() -> MakeSurvey:
+    """`survey` itself, for datasets that several tests share."""
+    return survey
+
+
+@pytest.fixture(scope="session")
 def large_survey(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A dataset whose test split takes more than one batch to judge, the last one partial."""
     return survey(tmp_path_factory.mktemp("large") / "survey", 1100, side_px=17)

@@ -24,12 +24,14 @@ from trainer.learners import label_safe
 from trainer.metrics import residuals, sigma_mad
 from trainer.pretrain import pretrain
 from trainer.runfolder import RunInfo
+from trainer.signals import StopSignals
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 ENCODER = EncoderConfig(depth=10, width=4, stretch="asinh")
 CONFIG = FinetuneConfig(
     encoder=ENCODER, view_px=16, batch=16, epochs=3, lr=0.05, batch_norm_groups=1, log_every_steps=2
 )
+OF_THE_MACHINE = ("images_per_s", "wait_share", "memory_gb", "tflops")
 
 
 def train(config: FinetuneConfig, dataset: Dataset, out: Path, init: Path | None = None) -> None:
@@ -44,7 +46,7 @@ def pretrained(dataset: Dataset, out: Path) -> Path:
 
 def records(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_s" and not k.endswith("share")} for line in lines]
+    return [{name: value for name, value in line.items() if name not in OF_THE_MACHINE} for line in lines]
 
 
 def test_redshifts_are_learnt_and_the_best_epoch_is_kept(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
@@ -122,15 +124,15 @@ def test_a_killed_run_goes_on_from_its_last_epoch(
     dataset = make_survey(120)
     config = replace(CONFIG, freeze=freeze)
     train(config, dataset, tmp_path / "whole")
-    learn = Finetuning._learn
+    learn = Finetuning.learn
 
-    def dying(self: Finetuning, *args: object) -> float:
+    def dying(self: Finetuning, *args: object) -> object:
         if self.step == 2 * self.steps_per_epoch + 1:
             raise Stopped
         return learn(self, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "_learn", dying)
+        patch.setattr(Finetuning, "learn", dying)
         with pytest.raises(Stopped):
             train(config, dataset, tmp_path / "cut")
     train(config, dataset, tmp_path / "cut")
@@ -205,8 +207,8 @@ def test_the_head_has_its_own_rate_and_both_fall(make_survey: Callable[..., Data
     config = replace(CONFIG, lr=0.01, head_lr=0.5, epochs=10)
     training = Finetuning(config, make_survey(120), None, ALONE)
     heads = {id(parameter) for parameter in training.learner.module.get_submodule("fc").parameters()}
-    for record in training.records():
-        encoder, head = training.optimiser.param_groups
+    for record in training.records(StopSignals()):
+        encoder, head = training.engine.optimiser.param_groups
         assert {id(parameter) for parameter in head["params"]} == heads
         factor = {True: 0.01, False: 0.1 if record["epoch"] >= 6 else 1.0}[record["epoch"] >= 9]
         assert encoder["lr"] == pytest.approx(0.01 * factor)

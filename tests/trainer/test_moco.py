@@ -1,16 +1,20 @@
-"""MoCo: the loss in closed form and restated, the queue's order, the key encoder, the shuffle of the keys."""
+"""MoCo: the algorithm restated, the queue's order, the key encoder, the shuffle of the keys."""
 
+import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from sharding import Dataset
 from trainer.config import EncoderConfig, PretrainConfig
-from trainer.moco import MoCo, info_nce, key_permutation, normalise
+from trainer.distributed import Ranks
+from trainer.moco import MoCo, key_permutation, normalise
+from trainer.pretrain import Pretraining
 
 CONFIG = PretrainConfig(
     encoder=EncoderConfig(depth=10, width=2), batch=4, queue=8, embedding=6, batch_norm_groups=2, key_momentum=0.75
@@ -27,36 +31,17 @@ def alone(part: Tensor) -> Tensor:
     return part[None]
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.2, 1.0])
-@pytest.mark.parametrize("negatives", [1, 5])
-def test_info_nce_has_its_closed_form_on_orthonormal_keys(negatives: int, temperature: float) -> None:
-    basis = torch.eye(2 + negatives)
-    loss, accuracy = info_nce(basis[:2], basis[:2], basis[2:], temperature=temperature)
-    assert_close(loss, torch.tensor(math.log(1 + negatives * math.exp(-1 / temperature))), rtol=1e-5, atol=1e-7)
-    assert accuracy == 1.0
-
-
-def test_info_nce_equals_the_formula_written_out() -> None:
-    generator = torch.Generator().manual_seed(1)
-    q, k, queue = (normalise(torch.randn(n, 8, generator=generator)).double() for n in (5, 5, 11))
-    temperature, terms, hits = 0.2, [], 0
-    for query, key in zip(q.tolist(), k.tolist(), strict=True):
-        positive = math.exp(sum(a * b for a, b in zip(query, key, strict=True)) / temperature)
-        negative = [
-            math.exp(sum(a * b for a, b in zip(query, old, strict=True)) / temperature) for old in queue.tolist()
-        ]
-        terms.append(-math.log(positive / (positive + sum(negative))))
-        hits += positive > max(negative)
-    loss, accuracy = info_nce(q, k, queue, temperature=temperature)
-    assert_close(loss, torch.tensor(sum(terms) / 5, dtype=torch.float64), rtol=1e-12, atol=0.0)
-    assert accuracy == hits / 5
+YES, NO = torch.tensor(True), torch.tensor(False)  # whether a step counts
 
 
 def test_the_queue_holds_the_newest_keys_in_order_and_the_oldest_go_first() -> None:
     moco = small_moco()
     keys = torch.arange(20.0)[:, None].expand(20, CONFIG.embedding)
     for first in range(0, 20, 4):
-        moco.enqueue(keys[first : first + 4])
+        moco.enqueue(keys[first : first + 4], YES)
+    assert moco.queue[:, 0].tolist() == [16, 17, 18, 19, 12, 13, 14, 15]
+    assert moco.queue_ptr.tolist() == [4]
+    moco.enqueue(keys[:4] + torch.nan, NO)
     assert moco.queue[:, 0].tolist() == [16, 17, 18, 19, 12, 13, 14, 15]
     assert moco.queue_ptr.tolist() == [4]
 
@@ -67,10 +52,15 @@ def test_the_key_encoder_follows_by_its_momentum_and_has_no_gradient() -> None:
         for parameter in moco.encoder_q.parameters():
             parameter.add_(1.0)
     before = [parameter.clone() for parameter in moco.encoder_k.parameters()]
-    moco.follow()
+    moco.follow(NO)
+    assert all(torch.equal(old, key) for old, key in zip(before, moco.encoder_k.parameters(), strict=True))
+    moco.follow(YES)
     for old, key, query in zip(before, moco.encoder_k.parameters(), moco.encoder_q.parameters(), strict=True):
         assert_close(key, 0.75 * old + 0.25 * query)
-    assert moco.encode_keys(torch.randn(4, 3, 8, 8), torch.arange(4), alone).grad_fn is None
+    embedded = moco.encoder_q(torch.randn(4, 3, 8, 8))
+    assert embedded.requires_grad
+    assert moco.gather_keys(embedded, torch.arange(4), alone).grad_fn is None
+    assert moco.encoder_k(torch.randn(4, 3, 8, 8)).grad_fn is None
 
 
 def test_keys_come_back_in_the_order_of_the_batch() -> None:
@@ -78,7 +68,7 @@ def test_keys_come_back_in_the_order_of_the_batch() -> None:
     views = torch.randn(4, 3, 8, 8)
     permutation = torch.tensor([2, 0, 3, 1])
     expected = F.normalize(moco.encoder_k(views), dim=1)
-    assert_close(moco.encode_keys(views[permutation], permutation, alone), expected)
+    assert_close(moco.gather_keys(moco.encoder_k(views[permutation]), permutation, alone), expected)
 
 
 def test_keys_of_several_ranks_come_back_in_the_order_of_the_global_batch() -> None:
@@ -87,7 +77,7 @@ def test_keys_of_several_ranks_come_back_in_the_order_of_the_global_batch() -> N
     permutation = torch.tensor([2, 0, 3, 1])
     parts = [normalise(moco.encoder_k(views[permutation[rank]])) for rank in (slice(0, 2), slice(2, 4))]
     stacked = torch.stack(parts)  # what gather gives on either rank
-    keys = moco.encode_keys(views[permutation[:2]], permutation, lambda _: stacked)
+    keys = moco.gather_keys(moco.encoder_k(views[permutation[:2]]), permutation, lambda _: stacked)
     assert_close(keys, F.normalize(moco.encoder_k(views), dim=1))
 
 
@@ -103,44 +93,39 @@ def test_the_order_of_the_keys_is_a_permutation_and_a_function_of_its_place() ->
     assert min(len(set(group)) for group in groups.tolist()) >= 3
 
 
-def test_twenty_steps_equal_the_published_algorithm_written_straight() -> None:
-    """He et al. 2020, algorithm 1, with plain tensors and torch's own optimiser on one group of batch statistics."""
+def test_twenty_steps_equal_the_published_algorithm_written_straight(make_survey: Callable[..., Dataset]) -> None:
+    """He et al. 2020, algorithm 1, with plain tensors, torch's own loss and optimiser, and one group of statistics."""
     config = PretrainConfig(
-        encoder=EncoderConfig(depth=10, width=2), batch=4, queue=8, embedding=6, batch_norm_groups=1, key_momentum=0.9
-    )
-    torch.manual_seed(0)
-    ours = MoCo(config, 3).double()
-    torch.manual_seed(0)
-    plain = MoCo(config, 3).double()
-    f_q, f_k, queue = plain.encoder_q, plain.encoder_k, plain.queue.T.clone()
-    optimisers = [torch.optim.SGD(m.parameters(), 0.05, 0.9, weight_decay=1e-4) for m in (ours.encoder_q, f_q)]
+        encoder=EncoderConfig(depth=10, width=4), view_px=16, batch=8, queue=16, embedding=6, batch_norm_groups=1,
+        key_momentum=0.9, lr=0.05, max_steps=20, warmup_steps=3,
+    )  # fmt: skip
+    ours = Pretraining(config, make_survey(60), Ranks(0, 1, torch.device("cpu")))
+    f_q, f_k = copy.deepcopy(ours.moco.encoder_q), copy.deepcopy(ours.moco.encoder_k)
+    queue = ours.moco.queue.T.clone()
+    optimiser = torch.optim.SGD(f_q.parameters(), 0.05, 0.9, weight_decay=1e-4, foreach=False)
     generator = torch.Generator().manual_seed(2)
     pointer = 0
     for step in range(20):
-        x_q, x_k = (torch.randn(4, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
-        order = torch.from_numpy(key_permutation(4, seed=0, epoch=0, position=step))
+        x_q, x_k = torch.randn(2, 8, 5, 16, 16, generator=generator).unbind()
+        order = key_permutation(8, seed=0, epoch=0, position=step)
+        _, figures = ours.learn(x_q, x_k[order], order)
 
-        q = ours.encoder_q(x_q)
-        ours.follow()
-        keys = ours.encode_keys(x_k[order], order, alone)
-        loss, _ = info_nce(normalise(q), keys, ours.queue, temperature=0.1)
-        optimisers[0].zero_grad()
-        torch.autograd.backward(loss)
-        optimisers[0].step()
-        ours.enqueue(keys)
-
-        q = F.normalize(f_q(x_q), dim=1)
         with torch.no_grad():
             for key, query in zip(f_k.parameters(), f_q.parameters(), strict=True):
                 key.data = 0.9 * key.data + 0.1 * query.data
+        q = F.normalize(f_q(x_q), dim=1)
+        with torch.no_grad():
             k = F.normalize(f_k(x_k), dim=1)
         logits = torch.cat([torch.einsum("nc,nc->n", q, k)[:, None], torch.einsum("nc,ck->nk", q, queue)], dim=1) / 0.1
-        expected = F.cross_entropy(logits, torch.zeros(4, dtype=torch.long))
-        optimisers[1].zero_grad()
+        expected = F.cross_entropy(logits, torch.zeros(8, dtype=torch.long))
+        for group in optimiser.param_groups:
+            half_cosine = 0.5 * (1 + math.cos(math.pi * (step - 3) / 17))
+            group["lr"] = 0.05 * (step + 1) / 3 if step < 3 else 0.05 * half_cosine
+        optimiser.zero_grad()
         torch.autograd.backward(expected)
-        optimisers[1].step()
-        queue[:, pointer : pointer + 4] = k.T
-        pointer = (pointer + 4) % 8
+        optimiser.step()
+        queue[:, pointer : pointer + 8] = k.T
+        pointer = (pointer + 8) % 16
 
-        # The same arithmetic in another order: ulps of 1e-16, which twenty steps make 3e4 times larger (seen in fp32).
-        assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+        # The same arithmetic in another order, in fp32: 6e-8 a sum, which twenty steps let grow some thousand times.
+        assert_close(figures["loss"], expected.detach(), rtol=2e-4, atol=1e-5)

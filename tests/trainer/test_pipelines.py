@@ -28,6 +28,7 @@ from trainer.distributed import Ranks
 from trainer.finetune import Finetuning
 from trainer.pipelines import views_ahead
 from trainer.pretrain import Pair, Pretraining, pretrain
+from trainer.signals import StopSignals
 
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
@@ -100,10 +101,10 @@ def test_pre_training_goes_on_with_the_other_pipeline(
     whole = train(CONFIG, dataset, tmp_path / "whole")
     learn = Pretraining.learn
 
-    def dying(self: Pretraining, *args: object) -> float:
+    def dying(self: Pretraining, *args: object, **kwargs: object) -> object:
         if self.step == 4:  # the checkpoint is of step 3
             raise Stopped
-        return learn(self, *args)  # type: ignore[arg-type]
+        return learn(self, *args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Pretraining, "learn", dying)
@@ -126,7 +127,7 @@ def test_fine_tuning_is_the_same_with_both(make_survey: Callable[..., Dataset]) 
     losses = []
     for pipeline in PIPELINES:
         training = Finetuning(replace(config, pipeline=pipeline), dataset, None, ALONE)
-        losses.append([record["loss"] for record in training.records()])
+        losses.append([record["loss"] for record in training.records(StopSignals())])
     assert losses[1] == pytest.approx(losses[0], rel=SAME_LOSS)
 
 
@@ -139,7 +140,7 @@ def test_a_frozen_encoder_asks_for_no_pipeline(
     losses = []
     for pipeline in PIPELINES:
         training = Finetuning(replace(config, pipeline=pipeline), dataset, None, ALONE)
-        losses.append([record["loss"] for record in training.records()])
+        losses.append([record["loss"] for record in training.records(StopSignals())])
     assert losses[1] == losses[0]
 
 

@@ -32,6 +32,7 @@ CONFIG = PretrainConfig(
     queue=16,
     embedding=16,
     key_momentum=0.9,
+    lr=0.03,
     batch_norm_groups=2,
     checkpoint_every_steps=5,
     log_every_steps=1,
@@ -71,10 +72,10 @@ def test_a_killed_run_resumes_bit_for_bit(
     train(CONFIG, dataset, tmp_path / "whole")
     learn = Pretraining.learn
 
-    def dying(self: Pretraining, *args: object) -> float:
+    def dying(self: Pretraining, *args: object, **kwargs: object) -> object:
         if self.step == stop:
             raise Stopped
-        return learn(self, *args)  # type: ignore[arg-type]
+        return learn(self, *args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Pretraining, "learn", dying)
@@ -188,6 +189,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_its_checkpoint(
     make_survey: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     config = replace(CONFIG, lr=1e30, log_every_steps=100)
-    with pytest.raises(TrainerError, match=r"step 5: expected finite values, got loss nan.*lower --lr"):
+    with pytest.raises(TrainerError, match=r"step 2: expected finite values, got loss nan; samples.*lower --lr"):
         train(config, make_survey(40), tmp_path / "run")
     assert Checkpoints(tmp_path / "run" / "checkpoints").newest() is None
