@@ -12,7 +12,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import TrainerError
 
@@ -24,6 +24,7 @@ OptimiserName = Literal["sgd", "lars", "adamw"]
 Compression = Literal["none", "bf16", "fp16"]
 Task = Literal["photoz", "morphology"]
 Pipeline = Literal["torch", "dali"]
+Question = Literal["smooth", "edge_on", "bar", "spiral", "bulge", "odd", "five_class"]
 
 REFERENCE_BATCH = 256  # the batch of which the rule of the learning rate speaks
 
@@ -173,7 +174,7 @@ class FinetuneConfig(TrainingConfig):
     label: str | None = field(
         default=None, metadata=about("column with the labels; else specz for photoz, morphology for morphology")
     )
-    question: str | None = field(
+    question: Question | None = field(
         default=None,
         metadata=about("of Galaxy Zoo 2, answered by the votes in the dataset's columns (morphology): see the README"),
     )
@@ -258,16 +259,20 @@ def _need(holds: bool, where: str, expected: str, got: object) -> None:
         raise TrainerError(f"{where}: expected {expected}, got {got}")
 
 
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types that a setting's hint allows: of ``int | None`` both, else itself."""
+    return get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+
+
 def _check_types(kind: type[Config], values: Mapping[str, Any]) -> None:
     """What comes from a file or a command line: literals hold one of their values, numbers are numbers."""
     hints = get_type_hints(kind)
     for name, value in values.items():
-        hint = hints[name]
-        if get_origin(hint) is Literal:
-            choices = get_args(hint)
-            _need(value in choices, option(name), f"one of {', '.join(map(str, choices))}", value)
-        elif not is_dataclass(hint):
-            kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        kinds = alternatives(hints[name])
+        if choices := get_args(kinds[0]):
+            right = value in choices or (value is None and type(None) in kinds)
+            _need(right, option(name), f"one of {', '.join(map(str, choices))}", value)
+        elif not is_dataclass(kinds[0]):
             accepted = (*kinds, int) if float in kinds else kinds
             right = isinstance(value, accepted) and (bool in kinds or not isinstance(value, bool))
             _need(right, option(name), " or ".join(kind.__name__ for kind in kinds), value)

@@ -14,10 +14,9 @@ from safetensors.torch import save
 from sharding import atomic_file
 
 from .config import FinetuneConfig, to_json
-from .inference import load_run
 from .published import is_published, load_published
 from .resnet import ResNet
-from .runfolder import RunInfo
+from .trained import load_trained
 from .version import versions
 
 
@@ -63,7 +62,7 @@ def _ordered(content: bytes) -> bytes:
 
 def _run(run: Path) -> tuple[ResNet, dict[str, str]]:
     """A run's network and what its `config.json` says of it."""
-    info, network = RunInfo.read(run), load_run(run)[0]
+    network, info = load_trained(run)
     task = (
         {"task": info.config.task, "classes": json.dumps(info.classes)}
         if isinstance(info.config, FinetuneConfig)

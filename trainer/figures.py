@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
@@ -135,7 +135,9 @@ def _density(axes: Axes, example: Example, bin_centres: Float[np.ndarray, " bin"
     axes.tick_params(labelsize=7)
 
 
-def curve_figure(path: Path, panels: Sequence[tuple[str, Values, Values]], *, title: str) -> None:
+def curve_figure(
+    path: Path, panels: Sequence[tuple[str, Float[np.ndarray, " _"], Float[np.ndarray, " _"]]], *, title: str
+) -> None:
     """What was logged in training, one panel a quantity: (name, step, value)."""
     with drawing(path, width_in=4.6, height_in=1.0 + 1.7 * len(panels)) as figure:
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
@@ -146,20 +148,3 @@ def curve_figure(path: Path, panels: Sequence[tuple[str, Values, Values]], *, ti
             axes.grid(visible=True, axis="y", color=FAINT)
         grid[-1].set_xlabel("training step")
         grid[0].set_title(title)
-
-
-def confusion_figure(path: Path, counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> None:
-    """For each true class the share of its galaxies that were given each class, with their number."""
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 1.6 + 0.75 * len(classes)
-    with drawing(path, width_in=side, height_in=side) as figure:
-        axes = figure.add_subplot()
-        axes.imshow(share, cmap=DENSITY_COLOURS, vmin=0, vmax=1)
-        for row, column in np.ndindex(*counts.shape):
-            colour = "white" if share[row, column] > 0.6 else INK
-            text = f"{100 * share[row, column]:.0f} %\n{counts[row, column]:,}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
-        axes.set_xticks(range(len(classes)), labels=classes, rotation=30, ha="right")
-        axes.set_yticks(range(len(classes)), labels=classes)
-        axes.tick_params(length=0)
-        axes.set(xlabel="class given", ylabel="true class", title=f"{int(counts.sum()):,} test galaxies")

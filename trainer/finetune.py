@@ -26,7 +26,6 @@ from .distributed import Ranks, joined
 from .engine import Engine
 from .errors import TrainerError
 from .flops import finetune_step_flops
-from .inference import load_run
 from .labels import choose_labels
 from .learners import FrozenEncoder, Learner, WholeNetwork
 from .precision import Arithmetic
@@ -40,6 +39,7 @@ from .source import add_source, open_source
 from .tasks import make_task
 from .telemetry import LAG
 from .trace import Record
+from .trained import load_trained
 from .watch import Note, Watch
 
 FROM_SCRATCH = "none"
@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint"
     )
-    parser.add_argument("--init", required=True, metavar="RUN", help="run whose encoder to begin with, or none")
+    parser.add_argument(
+        "--init", required=True, metavar="RUN", help="run, or file of weights, whose encoder to begin with, or none"
+    )
     add_settings(parser, FinetuneConfig)
 
 
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     with joined() as ranks:
         console = Console(quiet=not ranks.first)
         with ranks.together():
-            inherited = None if init is None else RunInfo.read(init).config.encoder
+            inherited = None if init is None else load_trained(init).info.config.encoder
             config = config_from(args, FinetuneConfig, inherited)
             dataset = open_source(args, console)
         with dataset:
@@ -238,10 +240,10 @@ def starting_network(config: FinetuneConfig, stamps: Stamps, init: Path | None, 
     if init is None:
         network.stretch.set_scale(stamps.noise)
     else:
-        check_bands(RunInfo.read(init), stamps.dataset, init)
-        source, pretraining = load_run(init)
-        if pretraining.encoder != config.encoder:
-            raise TrainerError(f"{init}: expected the encoder {config.encoder}, got {pretraining.encoder}")
+        source, info = load_trained(init)
+        check_bands(info, stamps.dataset, init)
+        if source.config != config.encoder:
+            raise TrainerError(f"{init}: expected the encoder {config.encoder}, got {source.config}")
         source.fc = nn.Identity()
         network.load_state_dict(source.state_dict())
     network.fc = head

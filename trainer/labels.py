@@ -25,7 +25,7 @@ class Labels:
 
     train: Indices
     validation: Indices
-    unusable: int  # galaxies of both splits whose label is missing or out of range
+    unusable: int  # galaxies of both splits whose label is missing, out of range or of too few votes
 
 
 def choose_labels(config: FinetuneConfig, dataset: Dataset, task: Task) -> Labels:
@@ -40,8 +40,9 @@ def choose_labels(config: FinetuneConfig, dataset: Dataset, task: Task) -> Label
     chosen = known[0][within_fraction(dataset.identity()[known[0]], config.label_fraction, config.seed)]
     if len(chosen) < FEWEST_TRAIN or len(known[1]) < FEWEST_VALIDATION:
         raise TrainerError(
-            f"{dataset.location}: column {config.label_column}: expected at least {FEWEST_TRAIN} labels to train on "
+            f"{dataset.location}: {task.source}: expected at least {FEWEST_TRAIN} labels to train on "
             f"and {FEWEST_VALIDATION} to judge by, got {len(chosen)} and {len(known[1])} ({unusable} of "
-            f"{len(train) + len(validation)} are missing or out of range); label more, or raise --label-fraction"
+            f"{len(train) + len(validation)} are missing, out of range or of too few votes); label more, or raise "
+            "--label-fraction"
         )
     return Labels(chosen, known[1], unusable)

@@ -53,7 +53,12 @@ def eta(dz: Values) -> float:
 
 def bias(dz: Values) -> float:
     """The mean of ``dz``, outliers included."""
-    return float(np.mean(dz))
+    return mean(dz)
+
+
+def mean(values: Values) -> float:
+    """The mean of a figure that each galaxy has by itself."""
+    return float(np.mean(values))
 
 
 def bootstrap_error(

@@ -8,7 +8,7 @@ from the shapes. Nothing in a file is run: only NumPy's scalars are let through 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,10 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .checkpoint import NotPlainError, read_whole
-from .config import Depth, EncoderConfig, FinetuneConfig, PretrainConfig, Stretch, from_json
+from .config import Depth, EncoderConfig, Stretch
 from .errors import TrainerError
 from .resnet import FIRST_BOTTLENECK_DEPTH, LAYERS, ResNet
-from .runfolder import RunInfo
 
 BANDS = ("u", "g", "r", "i", "z")  # of the published networks, which do not say
 VIEW_PX = 64
@@ -62,25 +61,6 @@ def load_published(path: Path | str) -> Published:
     if len(bands) != network.conv1.in_channels:
         raise TrainerError(f"{path}: expected the bands {', '.join(bands)}, got {network.conv1.in_channels} channels")
     return Published(network.eval(), bands, int(says.get("view_px", VIEW_PX)), says)
-
-
-def run_of(published: Published) -> RunInfo:
-    """The run that the network comes of: as an exported file says; else, by its head, one of the published kind.
-
-    A linear head is taken for redshift bins over 0 to 0.4. Where the file does not say, the dataset's digest is empty.
-    """
-    network, bands, view_px, says = published
-    if "settings" in says:
-        kind: Literal["pretrain", "finetune"] = "finetune" if says["kind"] == "finetune" else "pretrain"
-        classes = tuple(json.loads(says.get("classes", "[]")))
-        settings: type[PretrainConfig] | type[FinetuneConfig] = FinetuneConfig if kind == "finetune" else PretrainConfig
-        config = from_json(settings, json.loads(says["settings"]))
-        return RunInfo(kind=kind, config=config, dataset=says["dataset"], bands=bands, classes=classes)
-    if isinstance(network.fc, nn.Linear):
-        photoz = FinetuneConfig(encoder=network.config, view_px=view_px, bins=network.fc.out_features)
-        return RunInfo(kind="finetune", config=photoz, dataset="", bands=bands)
-    moco = PretrainConfig(encoder=network.config, view_px=view_px)
-    return RunInfo(kind="pretrain", config=moco, dataset="", bands=bands)
 
 
 def head_like(state: Mapping[str, Tensor]) -> nn.Module:

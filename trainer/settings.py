@@ -1,21 +1,23 @@
 """One command-line option for every setting of a configuration class, made from the class itself."""
 
 import argparse
-import types
+from collections.abc import Container
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from .config import EncoderConfig, FinetuneConfig, PretrainConfig, from_json, option, to_json
+from .config import EncoderConfig, FinetuneConfig, PretrainConfig, alternatives, from_json, option, to_json
 from .errors import TrainerError
 
 Config = TypeVar("Config", bound=EncoderConfig | PretrainConfig | FinetuneConfig)
 
 
-def add_settings(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
-    """Add ``--name value`` for every setting of ``kind``, those of its encoder included."""
+def add_settings(parser: argparse.ArgumentParser, kind: type[Config], names: Container[str] | None = None) -> None:
+    """Add ``--name value`` for every setting of ``kind``, those of its encoder included, or for ``names`` alone."""
     group = parser.add_argument_group("settings" if kind is not EncoderConfig else "encoder")
     hints = get_type_hints(kind)
     for item in fields(kind):
+        if names is not None and item.name not in names:
+            continue
         hint = hints[item.name]
         if is_dataclass(hint):
             add_settings(parser, EncoderConfig)
@@ -47,9 +49,7 @@ def _kind(hint: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
+    hint = next(part for part in alternatives(hint) if part is not type(None))
+    if choices := get_args(hint):
         return {"type": type(choices[0]), "choices": choices}
-    if isinstance(hint, types.UnionType):
-        hint = next(part for part in get_args(hint) if part is not type(None))
     return {"type": hint, "metavar": {int: "N", float: "X", str: "NAME"}[hint]}

@@ -125,7 +125,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_in_float64_all_numbers_of_ranks_make_the_same_run(whole: dict[int, Path]) -> None:
     one, *others = (trace(whole[ranks]) for ranks in RANKS)
     assert len(one) == STEPS
-    assert one[-10:, 0].mean() < one[5:15, 0].mean()  # it learns: the traces are not of nothing
+    assert np.abs(np.diff(one[:, 0])).min() > 1e-6  # something happens in every step
     for other in others:
         np.testing.assert_allclose(other, one, rtol=0.0, atol=1e-9)
     for ranks in RANKS[1:]:  # running statistics and the queue too, in their order

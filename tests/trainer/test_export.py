@@ -13,9 +13,10 @@ from trainer.checkpoint import Checkpoints
 from trainer.config import EncoderConfig, FinetuneConfig, PretrainConfig, to_json
 from trainer.export import add_arguments, export, run
 from trainer.inference import load_run
-from trainer.published import head_like, load_published, run_of
+from trainer.published import head_like, load_published
 from trainer.resnet import ResNet
 from trainer.runfolder import RunFolder, RunInfo
+from trainer.trained import load_trained
 
 BANDS = ("g", "r", "z")
 CLASSES = ("smooth", "spiral")
@@ -78,7 +79,7 @@ def test_the_file_holds_the_run_s_network_bit_for_bit(
     again = loaded.network.state_dict()
     assert again.keys() == trained.keys()
     assert all(torch.equal(again[name], trained[name]) for name in tensors)
-    assert run_of(loaded) == RunInfo.read(folder)
+    assert load_trained(path).info == RunInfo.read(folder)
     assert (loaded.bands, loaded.view_px, loaded.network.training) == (BANDS, 16, False)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from trainer import figures, metrics, pictures
+from trainer import figures, figures_morphology, metrics, pictures
 from trainer.plotting import drawing
 
 BANDS = ("u", "g", "r", "i", "z")
@@ -76,7 +76,7 @@ def test_every_figure_is_drawn_for_few_and_for_many_galaxies(tmp_path: Path) -> 
     )
     figures.density_figure(tmp_path / "d.png", [example] * 4, np.linspace(0.01, 0.39, 20), BANDS, title="t")
     figures.curve_figure(tmp_path / "c.png", [("loss", np.arange(3.0), np.ones(3))], title="t")
-    figures.confusion_figure(tmp_path / "m.png", np.array([[3, 1], [0, 0]]), ["spiral", "smooth"])
+    figures_morphology.confusion_figure(tmp_path / "m.png", np.array([[3, 1], [0, 0]]), ["spiral", "smooth"])
     drawn = list(tmp_path.iterdir())
     assert len(drawn) == 7
     for path in drawn:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from trainer.config import EncoderConfig
 from trainer.errors import TrainerError
-from trainer.published import BANDS, head_like, is_published, load_published, run_of
+from trainer.published import BANDS, head_like, is_published, load_published
 from trainer.resnet import ResNet
+from trainer.trained import load_trained
 
 Weights = dict[str, Tensor]
 
@@ -133,12 +134,13 @@ def test_the_published_network_answers_as_an_independent_one_does(
 
 
 def test_the_head_tells_what_a_published_file_was_trained_for(tmp_path: Path, small: ResNet) -> None:
+    small.fc = nn.Linear(small.num_features, 180)
     torch.save(as_finetuned(weights_of(small)), tmp_path / "it.pth")
-    info = run_of(load_published(tmp_path / "it.pth"))
-    assert (info.kind, info.config.task, info.config.bins, info.config.view_px) == ("finetune", "photoz", 3, 64)
+    info = load_trained(tmp_path / "it.pth").info
+    assert (info.kind, info.config.task, info.config.bins, info.config.view_px) == ("finetune", "photoz", 180, 64)
     small.fc = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
     torch.save(as_pretrained(weights_of(small)), tmp_path / "it.pth")
-    info = run_of(load_published(tmp_path / "it.pth"))
+    info = load_trained(tmp_path / "it.pth").info
     assert (info.kind, info.bands, info.config.encoder) == ("pretrain", BANDS, small.config)
 
 

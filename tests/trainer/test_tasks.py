@@ -6,13 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from sharding import Dataset
 from trainer import photoz
-from trainer.config import EncoderConfig, FinetuneConfig
+from trainer.config import EncoderConfig, FinetuneConfig, Task
 from trainer.errors import TrainerError
 from trainer.labels import choose_labels
-from trainer.tasks import class_name, make_task
+from trainer.tasks import class_name, make_morphology, make_task
 
 CONFIG = FinetuneConfig(encoder=EncoderConfig(depth=10, width=2), batch=16, batch_norm_groups=1)
 
@@ -31,18 +33,29 @@ def test_labels_out_of_range_or_missing_are_left_out_and_counted(make_survey: Ca
     assert labels.unusable == len(seen) - len(labels.train) - len(labels.validation) > 0
 
 
-def test_a_smaller_share_of_the_labels_lies_within_a_larger_one(make_survey: Callable[..., Dataset]) -> None:
-    dataset = make_survey(200)
-    task = make_task(CONFIG, dataset)
-    shares = [choose_labels(replace(CONFIG, label_fraction=f), dataset, task) for f in (0.5, 0.7, 1.0)]
+@pytest.mark.parametrize("task", ["photoz", "morphology"])
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_a_smaller_share_of_the_labels_lies_within_a_larger_one(large_survey: Dataset, task: Task, seed: int) -> None:
+    config = replace(CONFIG, task=task, seed=seed)
+    made = make_task(config, large_survey)
+    fractions = (0.1, 0.25, 0.5, 0.75, 1.0)
+    shares = [choose_labels(replace(config, label_fraction=f), large_survey, made) for f in fractions]
     for small, large in pairwise(shares):
         assert set(small.train) < set(large.train)
         assert np.array_equal(small.validation, large.validation)  # the judge stays the same
-    assert np.array_equal(shares[2].train, dataset.split("train"))
-    everyone = len(shares[2].train)
-    assert abs(len(shares[0].train) - 0.5 * everyone) < 4 * np.sqrt(0.25 * everyone)  # each galaxy is drawn by itself
-    other = choose_labels(replace(CONFIG, label_fraction=0.5, seed=1), dataset, task)
-    assert set(other.train) != set(shares[0].train)
+    train = large_survey.split("train")
+    everyone = train[made.known(train)]
+    assert np.array_equal(shares[-1].train, everyone)
+    for fraction, share in zip(fractions, shares, strict=True):  # each galaxy is drawn by itself: five sigma
+        assert abs(len(share.train) - fraction * len(everyone)) <= 5 * np.sqrt(
+            fraction * (1 - fraction) * len(everyone)
+        )
+
+
+def test_another_seed_chooses_other_labels(large_survey: Dataset) -> None:
+    task = make_task(CONFIG, large_survey)
+    zero, one = (choose_labels(replace(CONFIG, label_fraction=0.5, seed=s), large_survey, task).train for s in (0, 1))
+    assert set(zero) != set(one)
 
 
 def test_a_share_of_the_labels_holds_all_observations_of_its_galaxies_wherever_they_lie_in_the_file(
@@ -97,10 +110,31 @@ def test_labels_of_the_wrong_kind_are_refused(make_survey: Callable[..., Dataset
     dataset = make_survey(20, change={"morphology": "spiral"})
     with pytest.raises(TrainerError, match="column morphology: expected redshifts, got object; choose --label"):
         make_task(replace(CONFIG, label="morphology"), dataset)
-    with pytest.raises(TrainerError, match="column morphology: expected at least 2 classes, got 1"):
+    with pytest.raises(TrainerError, match="column morphology: expected 2 to 1000 classes, got 1; choose --label"):
         make_task(replace(CONFIG, task="morphology"), dataset)
     with pytest.raises(TrainerError, match="expected text or whole numbers as classes; choose another --label"):
         make_task(replace(CONFIG, task="morphology", label="specz"), dataset)
+
+
+def test_the_loss_of_a_class_is_its_cross_entropy(large_survey: Dataset) -> None:
+    for config in (CONFIG, replace(CONFIG, task="morphology")):
+        task = make_task(config, large_survey)
+        known = np.flatnonzero(task.known(np.arange(40)))
+        outputs = torch.randn(len(known), task.outputs, generator=torch.Generator().manual_seed(0))
+        target = torch.from_numpy(task.target(known))
+        # A sum over classes of which one has a share: the same term, and zeros
+        assert torch.equal(task.loss(outputs, known), F.cross_entropy(outputs, target, reduction="none"))
+        assert torch.equal(task.probabilities(outputs), outputs.softmax(dim=1))
+        coarse = outputs.bfloat16()
+        assert torch.equal(task.loss(coarse, known), task.loss(coarse.float(), known))  # in fp32, whatever was given
+        assert task.loss(outputs.double(), known).dtype == torch.float64
+
+
+def test_a_run_is_judged_by_the_classes_it_has_learnt(make_survey: Callable[..., Dataset]) -> None:
+    dataset = make_survey(60, side_px=5, change={"morphology": np.array(["a", "b", "c"] * 20, dtype=object)})
+    task = make_morphology(replace(CONFIG, task="morphology"), dataset, ("c", "a"))
+    assert np.array_equal(task.known(np.arange(3)), [True, False, True])
+    assert np.array_equal(task.target(np.array([0, 2])), [1, 0])
 
 
 @pytest.mark.parametrize(
