@@ -4,7 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
+
+# Without a GPU, Triton kernels are interpreted; it must be said before triton is imported, in whichever test that is.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A first call compiles kernels or builds tables; on a busy machine that is slower than Hypothesis allows an example.
 settings.register_profile("no deadline", deadline=None)

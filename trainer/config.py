@@ -245,7 +245,8 @@ def differing(
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differing(before, after, EncoderConfig)
         elif before != after and item.metadata.get("fixed", True):
-            found.append(f"{option(item.name)} is {before} there, {after} here")
+            there, here = ("not given" if value is None else value for value in (before, after))
+            found.append(f"{option(item.name)} is {there} there, {here} here")
     return found
 
 
@@ -275,4 +276,5 @@ def _check_types(kind: type[Config], values: Mapping[str, Any]) -> None:
         elif not is_dataclass(kinds[0]):
             accepted = (*kinds, int) if float in kinds else kinds
             right = isinstance(value, accepted) and (bool in kinds or not isinstance(value, bool))
-            _need(right, option(name), " or ".join(kind.__name__ for kind in kinds), value)
+            names = ("nothing" if kind is type(None) else f"a{'n' * (kind is int)} {kind.__name__}" for kind in kinds)
+            _need(right, option(name), " or ".join(names), value)

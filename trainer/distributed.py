@@ -4,12 +4,13 @@ Under torchrun the ranks form a process group (nccl where each has a GPU, else g
 nothing is sent. Every collective of the trainer is here.
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .config import Compression, TrainingConfig
 from .errors import USER_ERRORS, TrainerError
+from .rendezvous import join_group
 from .resnet import set_batch_norm_groups
 
 # How gloo and nccl say that a peer has gone; the peer has printed the reason.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+
+# How DDP is told that buffers are each rank's own: newer versions of torch warn of the older name.
+_NEWER = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_BUFFERS_OPTION = "forward_sync_buffers" if _NEWER else "broadcast_buffers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +118,8 @@ class Ranks:
         """
         if self.size == 1:
             return module
-        wrapped = DistributedDataParallel(
-            module, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=parts == 1
-        )
+        own_buffers: dict[str, Any] = {_BUFFERS_OPTION: False}
+        wrapped = DistributedDataParallel(module, gradient_as_bucket_view=True, static_graph=parts == 1, **own_buffers)
         hooks = {"bf16": default_hooks.bf16_compress_hook, "fp16": default_hooks.fp16_compress_hook}
         if compression != "none":
             wrapped.register_comm_hook(None, hooks[compression])
@@ -183,7 +188,7 @@ def joined() -> Iterator[Ranks]:
         yield Ranks(0, 1, _device(0))
         return
     device = _device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    join_group("nccl" if device.type == "cuda" else "gloo")
     rank = dist.get_rank()
     try:
         yield Ranks(rank, size, device)

@@ -1,6 +1,5 @@
 """What all tests of views share: every way of rendering a plan that must equal the reference, and how exact it is."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,10 +8,6 @@ import torch
 
 import augment
 from augment import Plan, reference
-
-# Without a GPU, Triton kernels are interpreted; it must be said before triton is imported.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

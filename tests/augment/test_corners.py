@@ -24,7 +24,7 @@ F64 = torch.float64
 UGRIZ = ("u", "g", "r", "i", "z")
 STAMP, LARGE, VIEW = 107, 161, 64  # sides [px]; in the large stamp no view reaches an edge: 39 sqrt(2) / 0.9 < 80
 SKY_SIGMA = torch.tensor(SDSS_SKY_SIGMA_NANOMAGGY.median)
-VIEWS = 300
+DRAWN, VIEWS = 50_000, 300
 DEPTH = 9  # corner pixels looked at, along each side: `stein2021` turns no more than 8.3 px outside
 
 
@@ -43,8 +43,18 @@ def px_outside(drawn: ViewParameters) -> torch.Tensor:
     return torch.maximum(-place, place - (STAMP - 1)).amax(dim=(1, 2))
 
 
-def drawn_views(name: str, count: int) -> ViewParameters:
-    return draw(PRESETS[name], seed=11, epoch=0, sample=torch.arange(count), view=0, bands=UGRIZ)
+@functools.cache
+def drawn_views(name: str) -> ViewParameters:
+    """The same for all tests, which leave them as they are."""
+    return draw(PRESETS[name], seed=11, epoch=0, sample=torch.arange(DRAWN), view=0, bands=UGRIZ)
+
+
+def turned_outside(name: str, count: int) -> ViewParameters:
+    """The first ``count`` of them that turn outside by over a pixel, without dust."""
+    drawn = drawn_views(name)
+    chosen = torch.nonzero(px_outside(drawn) > 1)[:count, 0]
+    some = ViewParameters(**{each.name: getattr(drawn, each.name)[chosen] for each in dataclasses.fields(drawn)})
+    return dataclasses.replace(some, ebv=0 * some.ebv)
 
 
 @given(
@@ -90,9 +100,8 @@ def share_outside(scales: np.ndarray) -> float:
 )
 def test_the_share_of_views_that_turn_outside_the_stamp(name, scales, share):
     assert share_outside(scales) == pytest.approx(share, abs=1e-3)
-    count = 50_000
-    found = (px_outside(drawn_views(name, count)) > 1e-9).double().mean().item()
-    assert found == pytest.approx(share, abs=4 * math.sqrt(share / count))  # 4 standard errors
+    found = (px_outside(drawn_views(name)) > 1e-9).double().mean().item()
+    assert found == pytest.approx(share, abs=4 * math.sqrt(share / DRAWN))  # 4 standard errors
 
 
 def sky(count: int, rng: torch.Generator) -> torch.Tensor:
@@ -101,8 +110,12 @@ def sky(count: int, rng: torch.Generator) -> torch.Tensor:
     distance = torch.arange(-2, 4) - torch.rand(count, 2, 1, generator=rng)
     taps = torch.sinc(distance) * torch.sinc(distance / 3)
     taps = (taps / taps.sum(dim=-1, keepdim=True))[..., None, None, None]
-    rows = sum(taps[:, 0, k] * native[:, :, k : k + LARGE] for k in range(6))
-    return sum(taps[:, 1, k] * rows[..., k : k + LARGE] for k in range(6))
+    rows, stamps = torch.zeros(count, 5, LARGE, LARGE + 5), torch.zeros(count, 5, LARGE, LARGE)
+    for k in range(6):
+        rows.addcmul_(taps[:, 0, k], native[:, :, k : k + LARGE])
+    for k in range(6):
+        stamps.addcmul_(taps[:, 1, k], rows[..., k : k + LARGE])
+    return stamps
 
 
 def view_of(stamps: torch.Tensor, drawn: ViewParameters) -> torch.Tensor:
@@ -132,12 +145,11 @@ def corners_by_fill(name: str) -> dict[str, torch.Tensor]:
 
     Without and with the noise that the preset adds.
     """
-    drawn = drawn_views(name, 50_000)
+    views = turned_outside(name, VIEWS)
     rng, edge = torch.Generator().manual_seed(5), (LARGE - STAMP) // 2
     found = collections.defaultdict(list)
-    for part in torch.nonzero(px_outside(drawn) > 1)[:VIEWS, 0].split(50):
-        some = ViewParameters(**{each.name: getattr(drawn, each.name)[part] for each in dataclasses.fields(drawn)})
-        some = dataclasses.replace(some, ebv=0 * some.ebv)
+    for part in torch.arange(len(views.scale)).split(50):
+        some = ViewParameters(**{each.name: getattr(views, each.name)[part] for each in dataclasses.fields(views)})
         large = sky(len(part), rng)
         stamps = large[:, :, edge:-edge, edge:-edge].contiguous()
         found["whole"].append(corners_of(large, quiet(some)))
@@ -221,26 +233,25 @@ def test_what_who_knows_where_the_mirror_stands_can_tell(name, auc):
     """An upper bound, as stated in `resample`: products of pixels with their mirror images, with the preset's noise."""
     from sklearn.metrics import roc_auc_score
 
-    mirrored, whole = (_products(name, corner) for corner in ("mirrored", "whole"))
+    some, edge = turned_outside(name, 200), (LARGE - STAMP) // 2
+    large = sky(200, torch.Generator().manual_seed(7))
+    mirrored, whole = _products([large[:, :, edge:-edge, edge:-edge].contiguous(), large], some)
     found = roc_auc_score(np.repeat([0, 1], len(whole)), np.concatenate([whole, mirrored]))
     assert found == pytest.approx(auc, abs=chance(2 * len(whole)))
 
 
-def _products(name: str, fill: str, count: int = 200) -> np.ndarray:
+def _products(fills: list[torch.Tensor], drawn: ViewParameters) -> list[np.ndarray]:
     """For each view its pixels outside the stamp times those over 3 px away that these repeat, in native noise."""
-    drawn, rng, edge = drawn_views(name, 50_000), torch.Generator().manual_seed(7), (LARGE - STAMP) // 2
-    chosen = torch.nonzero(px_outside(drawn) > 1)[:count, 0]
-    some = ViewParameters(**{each.name: getattr(drawn, each.name)[chosen] for each in dataclasses.fields(drawn)})
-    some = dataclasses.replace(some, ebv=0 * some.ebv)
-    large = sky(count, rng)
-    stamps = large if fill == "whole" else large[:, :, edge:-edge, edge:-edge].contiguous()
-    view = view_of(stamps, some).double()
-    affine = affine_of(some)
+    affine = affine_of(drawn)
     grid = torch.stack(torch.meshgrid(torch.arange(VIEW), torch.arange(VIEW), indexing="ij"), dim=-1).to(F64)
     place = torch.einsum("rij,yxj->ryxi", affine[..., :2], grid) + affine[:, None, None, :, 2]
     folded = torch.where(place < 0, -place, torch.where(place > STAMP - 1, 2 * (STAMP - 1) - place, place))
     seen = torch.einsum("rij,ryxj->ryxi", torch.linalg.inv(affine[..., :2]), folded - affine[:, None, None, :, 2])
     pairs = ((place - folded).abs().sum(dim=-1) > 3) & ((seen >= 0) & (seen <= VIEW - 1)).all(dim=-1)
-    image = F.grid_sample(view, ((2 * seen + 1) / VIEW - 1).flip(-1), align_corners=False)
-    product = (view * image).sum(dim=1) * pairs
-    return (product.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1).sqrt()).numpy()
+    norm = pairs.sum(dim=(1, 2)).clamp(min=1).sqrt()
+    found = []
+    for stamps in fills:
+        view = view_of(stamps, drawn).double()
+        image = F.grid_sample(view, ((2 * seen + 1) / VIEW - 1).flip(-1), align_corners=False)
+        found.append((((view * image).sum(dim=1) * pairs).sum(dim=(1, 2)) / norm).numpy())
+    return found

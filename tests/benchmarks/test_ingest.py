@@ -1,4 +1,4 @@
-"""The ingest benchmark: what it times is the whole work, and its peers do the same work on the same input."""
+"""The ingest benchmark: its frames are what ingest takes, what it times is the whole work, its peers do the same."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,18 +20,27 @@ from benchmarks.unpacking import unpack, unpackers
 from ingest.framefile import Field
 from ingest.frames import read_frame
 from ingest.register import affine_fits, resample
+from ingest.simulate.conditions import sky_noise
+from ingest.simulate.geometry import STRIPS
 from ingest.sources import SourceConfig, open_source
+from ingest.tables import SDSS_BANDS
 
 IMAGE_BYTES = 4 * 1489 * 2048  # of one frame
+MADE = Field(run=STRIPS[1].run, camcol=STRIPS[1].camcol, field=STRIPS[1].first_field, rerun="301")
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Fields:
-    """One field, and a dense catalogue of six galaxies only."""
-    found = make_fields(tmp_path_factory.mktemp("fields"), number=1)
-    table = pa.parquet.read_table(found.catalogs[DENSE]).slice(0, 6)
-    pa.parquet.write_table(table, found.catalogs[DENSE])
-    return found
+def one_field(tmp_path_factory: pytest.TempPathFactory) -> Fields:
+    """As the benchmark makes its eight."""
+    return make_fields(tmp_path_factory.mktemp("fields"), number=1)
+
+
+@pytest.fixture(scope="module")
+def few(one_field: Fields, tmp_path_factory: pytest.TempPathFactory) -> Fields:
+    """The same with a dense catalogue of six galaxies only."""
+    catalog = tmp_path_factory.mktemp("few") / "catalog.parquet"
+    pa.parquet.write_table(pa.parquet.read_table(one_field.catalogs[DENSE]).slice(0, 6), catalog)
+    return Fields(one_field.frames, {**one_field.catalogs, DENSE: catalog})
 
 
 @pytest.fixture
@@ -55,6 +64,33 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> list[Contender]:
     idle = SimpleNamespace(seconds=lambda paths: 4.0)
     monkeypatch.setattr(ingest, "unpackers", lambda *_, **__: nullcontext(idle))
     return contenders
+
+
+def test_ingest_reads_its_frames_and_finds_the_sky_and_the_sources(one_field: Fields):
+    source = open_source(SourceConfig(root=str(one_field.frames)))
+    frames = {}
+    for band in SDSS_BANDS:
+        file = source.read(MADE, band)
+        assert file is not None
+        frames[band] = read_frame(file, MADE, band)
+    catalog = pa.parquet.read_table(one_field.catalogs[DENSE])
+    for band, frame in frames.items():
+        assert frame.image.shape == (1489, 2048)
+        # Cut at 3 sigma, where a normal's deviation is 0.987 of itself; sources on 1 % of the pixels add some.
+        expected = sky_noise(STRIPS[1], band)
+        noise = frame.image[np.abs(frame.image) < 3 * expected]
+        assert noise.std() == pytest.approx(0.987 * expected, rel=0.03)
+        x, y = frame.wcs.wcs_world2pix(catalog["ra"][-1:].to_numpy(), catalog["dec"][-1:].to_numpy(), 0)
+        patch = frame.image[round(y[0]) - 6 : round(y[0]) + 7, round(x[0]) - 6 : round(x[0]) + 7]
+        # The brightest, 100 nanomaggies: noise of 13 x 13 pixels is 2.6 at most (z), the wings left out 0.2.
+        assert patch.sum() == pytest.approx(100, abs=5 * 2.6 + 5)
+
+
+def test_the_sparse_catalogue_is_the_beginning_of_the_dense_one(one_field: Fields):
+    sparse, dense = (pa.parquet.read_table(one_field.catalogs[density]) for density in (SPARSE, DENSE))
+    assert (sparse.num_rows, dense.num_rows) == (2, 300)
+    assert dense.slice(0, 2).equals(sparse)
+    assert len(set(dense["objid"].to_pylist())) == 300
 
 
 def test_a_strip_is_cut_and_joined_whole(few: Fields, monkeypatch: pytest.MonkeyPatch):

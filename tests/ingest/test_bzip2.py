@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ingest.bzip2 import unpack, unpack_end
 
-CONTENT = np.random.default_rng(3).integers(0, 40, 3_000_000, dtype=np.uint8).tobytes()  # four blocks
-PACKED = bz2.compress(CONTENT)
+CONTENT = np.random.default_rng(3).integers(0, 40, 1_000_000, dtype=np.uint8).tobytes()
+PACKED = bz2.compress(CONTENT, 3)  # four blocks
 
 
 def test_all_of_it_equals_the_standard_library() -> None:

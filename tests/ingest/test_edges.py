@@ -1,6 +1,7 @@
 """The edge of a field: a run cut into fields gives the stamps of the uncut run."""
 
 import bz2
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ingest.sources import SourceConfig, open_source
 from ingest.stamps import Stamps, cut_stamps
 from ingest.window import Window
 
-WIDTH, ROWS, OVERLAP, FIELDS = 700, 430, 128, 4  # of a field; frames have 1.2 MB: two bzip2 blocks
+WIDTH, ROWS, OVERLAP, FIELDS = 330, 430, 128, 4  # of a field; frames have 0.6 MB: six small bzip2 blocks
 STEP = ROWS - OVERLAP
 LENGTH = STEP * (FIELDS - 1) + ROWS
 SHIFT = {"u": (7.3, -2.1), "g": (13.9, 1.4), "r": (0.0, 0.0), "i": (-3.6, -0.7), "z": (9.4, 2.2)}  # y, x
@@ -45,7 +46,7 @@ def write_frame(folder: Path, field: Field, band: str, image: np.ndarray, wcs: W
     header.update({"RUN": field.run, "CAMCOL": field.camcol, "FILTER": band, "ORIGIN": "CUT RUN"})
     path = folder / f"{field.file_name(band)}.fits"
     fits.PrimaryHDU(image.astype(np.float32), header=header).writeto(path)
-    path.with_name(path.name + ".bz2").write_bytes(bz2.compress(path.read_bytes()))
+    path.with_name(path.name + ".bz2").write_bytes(bz2.compress(path.read_bytes(), 1))
     path.unlink()
 
 
@@ -61,25 +62,24 @@ class Run:
     def source(self) -> SourceConfig:
         return SourceConfig(root=str(self.folder))
 
-    def stamps(self, order: list[int], number: int) -> Stamps:
-        """The stamps of one field's objects, from a strip of the fields ``order``."""
+    def stamps(self, order: Sequence[int]) -> dict[int, Stamps]:
+        """The stamps of each field's objects, from a strip of the fields ``order``."""
         window = Window(open_source(self.source()), [field_of_run(n) for n in order])
-        here = self.number == number
+        found = {}
         for n in order:
-            found = list(cut_stamps(window, field_of_run(n), self.ra[self.number == n], self.dec[self.number == n]))
-            if n == number:
-                break
-            ahead = self.number == n + 1
+            here, ahead = self.number == n, self.number == n + 1
+            (found[n],) = cut_stamps(window, field_of_run(n), self.ra[here], self.dec[here])
+            assert len(found[n].images) == here.sum()
             window.done_with(field_of_run(n), self.ra[ahead], self.dec[ahead])
-        assert len(found) == 1
-        assert len(found[0].images) == here.sum()
-        return found[0]
+        return found
 
-    def uncut(self, number: int) -> Stamps:
+    def uncut(self) -> dict[int, Stamps]:
         """The same from the run in one piece."""
         window = Window(open_source(self.source()), [UNCUT])
-        here = self.number == number
-        (found,) = cut_stamps(window, UNCUT, self.ra[here], self.dec[here])
+        found = {}
+        for n in range(FIELDS):
+            here = self.number == n
+            (found[n],) = cut_stamps(window, UNCUT, self.ra[here], self.dec[here])
         return found
 
 
@@ -100,9 +100,22 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Run(folder, ra, dec, np.clip((y - OVERLAP / 2) // STEP, 0, FIELDS - 1).astype(int))
 
 
+@pytest.fixture(scope="module")
+def strip(run: Run) -> dict[int, Stamps]:
+    """The stamps of the whole run as one strip; read only."""
+    return run.stamps(range(FIELDS))
+
+
+@pytest.fixture(scope="module")
+def of_uncut(run: Run) -> dict[int, Stamps]:
+    return run.uncut()
+
+
 @pytest.mark.parametrize("number", range(FIELDS))
-def test_a_cut_run_gives_the_stamps_of_the_uncut_one(run: Run, number: int) -> None:
-    ours, uncut = run.stamps(list(range(FIELDS)), number), run.uncut(number)
+def test_a_cut_run_gives_the_stamps_of_the_uncut_one(
+    strip: dict[int, Stamps], of_uncut: dict[int, Stamps], number: int
+) -> None:
+    ours, uncut = strip[number], of_uncut[number]
     np.testing.assert_array_equal(ours.covered, uncut.covered)
     # Reference pixels that differ by whole rows: positions agree to 1e-9 px, pixels to single precision's rounding.
     np.testing.assert_allclose(ours.images, uncut.images, atol=1e-7)
@@ -116,15 +129,15 @@ def test_without_neighbours_stamps_at_the_ends_are_not_whole(run: Run, tmp_path:
     here = run.number == 1
     window = Window(open_source(SourceConfig(root=str(tmp_path))), [field_of_run(1)])
     (alone,) = cut_stamps(window, field_of_run(1), run.ra[here], run.dec[here])
-    whole = run.stamps([0, 1, 2], 1)
+    whole = run.stamps([0, 1, 2])[1]
     lacking = alone.covered.min(axis=1) < 1
     assert (lacking & (whole.covered.min(axis=1) == 1)).sum() >= 3
     np.testing.assert_array_equal(alone.images[~lacking], whole.images[~lacking])
 
 
 @pytest.mark.parametrize("order", [[1], [1, 2], [0, 1]])
-def test_where_a_strip_ends_makes_no_difference(run: Run, order: list[int]) -> None:
-    whole, part = run.stamps(list(range(FIELDS)), 1), run.stamps(order, 1)
+def test_where_a_strip_ends_makes_no_difference(run: Run, strip: dict[int, Stamps], order: list[int]) -> None:
+    whole, part = strip[1], run.stamps(order)[1]
     for name in ("images", "covered", "sky_sigma", "crosses"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
 

@@ -22,6 +22,12 @@ SMALL = ["--depth", "10", "--width", "4", "--view-px", "16", "--batch", "32", "-
 MakeSurvey = Callable[..., Dataset]
 
 
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's page takes a second or two to draw: only runs that fixtures make for several tests have theirs."""
+    monkeypatch.setattr("trainer.running.write_run_report", lambda run: run / "report.html")
+
+
 @pytest.fixture
 def make_survey(tmp_path: Path) -> MakeSurvey:
     """A function that writes a dataset of round galaxies and opens it; its arguments are those of `survey`."""

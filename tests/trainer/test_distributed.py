@@ -1,4 +1,4 @@
-"""Two CPU ranks under torchrun: the run of one rank, a kill and a resume, errors told once."""
+"""Two CPU ranks under torchrun: they learn, one dies and they go on, errors are told once."""
 
 import json
 import os
@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from sharding import Dataset
-from trainer.__main__ import main
 from trainer.checkpoint import Checkpoints
 from trainer.distributed import Ranks
 from trainer.errors import TrainerError
@@ -61,54 +60,38 @@ def trace(out: Path) -> list[tuple[int, float, float]]:
     return [(r["step"], r["loss"], r["accuracy"]) for r in map(json.loads, whole)]
 
 
-def kill_at(step: int, command: list[str], out: Path) -> None:
-    """Start a run and kill -9 it and its ranks once it has logged ``step``."""
-    process = subprocess.Popen(
-        [*TORCHRUN, *command], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + TIMEOUT_S
-        while len(trace(out)) < step and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-    finally:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in (process.pid, *map(int, children)):
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
+def kill_a_rank_at(step: int, agent: subprocess.Popen[str], out: Path) -> None:
+    """kill -9 the last of torchrun's ranks once it has logged ``step``."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(trace(out)) < step and agent.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    ranks = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's ranks in /proc")
-def test_two_ranks_learn_resume_bit_for_bit_after_kill_9_and_equal_one(
+def test_torchrun_s_ranks_learn_and_go_on_when_one_has_died(
     make_survey: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     dataset = make_survey(100)
-    whole, cut, single = (tmp_path / name for name in ("whole", "cut", "single"))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     done = torchrun(pretrain(dataset, whole))
     assert done.returncode == 0, done.stderr
     losses = np.array([loss for _, loss, _ in trace(whole)])
     # From step 2 on the queue holds real keys, and chance is log 33 = 3.5.
     assert losses[-8:].mean() < 0.9 * losses[8:16].mean()
 
-    kill_at(23, pretrain(dataset, cut), cut)
-    newest = Checkpoints(cut / "checkpoints").newest()
-    assert newest is not None
-    assert 20 <= newest["step"] < 40  # killed on the way, not at the end
-    resumed = torchrun(pretrain(dataset, cut))
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"steps {newest['step']} to 40" in resumed.stdout
+    words = [*TORCHRUN[:4], "--max-restarts", "1", *TORCHRUN[4:], *pretrain(dataset, cut)]
+    with subprocess.Popen(
+        words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as agent:
+        kill_a_rank_at(23, agent, cut)
+        said, _ = agent.communicate(timeout=TIMEOUT_S)
+    assert agent.returncode == 0, said
+    assert "steps 20 to 40" in said or "steps 30 to 40" in said
     assert trace(cut) == trace(whole)
     states = [Checkpoints(out / "checkpoints").newest() for out in (cut, whole)]
-    assert states[0].pop("order") == states[1].pop("order")  # holds text, which assert_close does not take
-    torch.testing.assert_close(states[0], states[1], rtol=0.0, atol=0.0)
-
-    # One rank: the same samples, views, statistics and queue. In fp32 the ranks' sums are rounded otherwise (6e-8
-    # each), and training makes that grow; the first steps show that it is the same run.
-    assert main(pretrain(dataset, single)) == 0
-    one, two = ([loss for _, loss, _ in trace(out)] for out in (single, whole))
-    np.testing.assert_allclose(one[:3], two[:3], rtol=1e-4)
-    np.testing.assert_allclose(one, two, rtol=0.05)
-    keys = [Checkpoints(out / "checkpoints").newest()["model"]["queue"] for out in (single, whole)]  # type: ignore[index]
-    assert (keys[0] * keys[1]).sum(dim=1).min() > 0.9  # unit vectors, row by row: the order of the global samples
+    torch.testing.assert_close(states[0]["model"], states[1]["model"], rtol=0.0, atol=0.0)  # type: ignore[index]
 
 
 RANK = """
@@ -117,10 +100,7 @@ from trainer.distributed import joined
 from trainer.errors import TrainerError
 try:
     with joined() as ranks:
-        norm = torch.nn.BatchNorm1d(2)
-        norm.running_var.fill_(ranks.rank)
-        ranks.average_buffers(norm)
-        assert norm.running_var.tolist() == [0.5, 0.5] and norm.running_mean.tolist() == [0.0, 0.0]
+        assert ranks.mean(torch.tensor([ranks.rank, 7.0])).tolist() == [0.5, 7.0]
         assert ranks.gather(torch.tensor([ranks.rank, 7])).tolist() == [[0, 7], [1, 7]]
         with ranks.together():
             if ranks.rank == 1 and sys.argv[1] == "begin":

@@ -21,6 +21,8 @@ from trainer.embed import embed, provenance
 from trainer.embeddings import Embeddings
 from trainer.errors import TrainerError
 from trainer.resnet import ResNet
+from trainer.runfolder import RunInfo
+from trainer.trained import Trained
 
 BANDS = ("u", "g", "r", "i", "z")
 
@@ -34,9 +36,8 @@ def run(large_survey: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_()
     config = PretrainConfig(encoder=network.config, view_px=16)
-    monkeypatch.setattr(embedder, "load_run", lambda run: (network, config))
-    monkeypatch.setattr(embedder, "check_bands", lambda info, dataset, run: None)
-    monkeypatch.setattr(embedder.RunInfo, "read", lambda run: None)
+    info = RunInfo(kind="pretrain", config=config, dataset="", bands=BANDS)
+    monkeypatch.setattr(embedder, "load_trained", lambda run: Trained(network, info))
     return Path("run")
 
 

@@ -105,8 +105,8 @@ def test_the_settings_of_labels_are_those_of_finetune(
     assert module.run(parser.parse_args([*words, "--task", "photoz", "--label-fraction", "0.3"])) == 0
     assert "k 3  " in capsys.readouterr().out
     assert judged == [FinetuneConfig(task="photoz", bins=30, label_fraction=0.3)]
-    with pytest.raises(TrainerError, match="--task: expected one of photoz, morphology, got stars"):
-        module.run(parser.parse_args([*words, "--task", "stars"]))
+    with pytest.raises(SystemExit):
+        parser.parse_args([*words, "--task", "stars"])
 
 
 @pytest.mark.parametrize("k", [0, 100_000])

@@ -1,0 +1,30 @@
+"""The ranks of a start find each other in a store that is full of those of earlier starts."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch.distributed as dist
+
+from trainer.rendezvous import name_of_start
+
+
+def start(store: dist.Store, size: int, *, late: int = 0) -> list[str]:
+    """Names that the ranks of one start come to; ``late`` of them are begun again after they have died."""
+    for rank in range(late):
+        store.set(f"here/{rank}", b"one that died before it saw anyone")
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(lambda rank: name_of_start(store, rank, size), range(size)))
+
+
+def test_each_start_has_a_name_of_its_own_on_all_its_ranks() -> None:
+    store = dist.HashStore()
+    starts = [start(store, size) for size in (3, 3, 2, 4, 3)]
+    assert [len(set(names)) for names in starts] == [1] * 5
+    assert len({names[0] for names in starts}) == 5
+
+
+def test_those_who_died_on_the_way_are_in_no_start() -> None:
+    store = dist.HashStore()
+    before = start(store, 4)
+    after = start(store, 4, late=2)
+    assert len(set(after)) == 1
+    assert after != before
