@@ -31,7 +31,7 @@ BEST = "best.pt"
 
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 _PARTIAL = re.compile(r"(step-\d{8,}|best)\.pt\.[0-9a-f]{32}\.partial")  # as `atomic_file` names them
-_REFUSED = re.compile(r"Unsupported \w+: GLOBAL (\S+)|but got <class '(\S+)'>")  # torch's words
+_REFUSED = re.compile(r"(?i)unsupported \w+:? (?:GLOBAL )?(\S+) whose|Unsupported \w+: GLOBAL (\S+)|<class '(\S+)'>")
 _UNREADABLE = (  # what torch makes of arbitrary bytes
     OSError,
     RuntimeError,
@@ -194,9 +194,10 @@ def read_whole(path: Path) -> Any:
     except _UNREADABLE as err:
         if refused := _REFUSED.search(str(err)):
             raise NotPlainError(
-                f"{path}: not a whole checkpoint (holds {refused[1] or refused[2]}, no plain data)"
+                f"{path}: not a whole checkpoint (holds {next(filter(None, refused.groups()))}, no plain data)"
             ) from err
-        raise DamagedError(f"{path}: not a whole checkpoint ({(str(err) or repr(err)).splitlines()[0]})") from err
+        reason = f" ({err.strerror})" if isinstance(err, OSError) and err.strerror else ""  # torch's own is a page
+        raise DamagedError(f"{path}: not a whole checkpoint{reason}; take another, or a copy of it") from err
     if damaged:
         raise DamagedError(f"{path}: not a whole checkpoint (checksum of {damaged})")
     return content

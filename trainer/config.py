@@ -3,9 +3,10 @@
 The defaults are those of Hayat et al. 2021 (ApJL 911 L33) and, where that paper says nothing, of MoCo v2 (He et al.
 2020, Chen et al. 2020). `settings` turns these classes into command-line options; nothing here knows files or devices.
 
-The rule of the learning rate, where none is given: with SGD, 0.03 for a batch of 256, in proportion to the batch (Goyal
-et al. 2017, "Accurate, large minibatch SGD"); with LARS, 0.3 for 256, in proportion too (Chen et al. 2020, "SimCLR");
-with AdamW, 1e-3 for 256, as the root of the batch (Malladi et al. 2022). A rate that is given is taken as it is.
+The rule of the learning rate, where none is given: with SGD, 0.03 (on labels 0.004) for a batch of 256, in proportion
+to the batch (Goyal et al. 2017, "Accurate, large minibatch SGD"); with LARS, 0.3 for 256, in proportion too (Chen et
+al. 2020, "SimCLR"); with AdamW, 1e-3 for 256, as the root of the batch (Malladi et al. 2022). A rate that is given is
+taken as it is.
 """
 
 import math
@@ -107,11 +108,17 @@ class TrainingConfig:
               self.accumulate)  # fmt: skip
         _need(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
         _need(0 <= self.sgd_momentum < 1, "--sgd-momentum", "0 to less than 1", self.sgd_momentum)
-        _need(self.weight_decay >= 0, "--weight-decay", "at least 0", self.weight_decay)
+        _need(0 <= self.weight_decay < math.inf, "--weight-decay", "at least 0", self.weight_decay)
+        _need(0 <= self.seed < 2**63, "--seed", "0 or more, below 2^63", self.seed)
         _need(self.keep >= 1, "--keep", "at least 1", self.keep)
         _need(self.log_every_steps >= 1, "--log-every-steps", "at least 1", self.log_every_steps)
         _need(self.read_threads is None or self.read_threads >= 1, "--read-threads", "at least 1", self.read_threads)
         self._check_batch_norm()
+
+    def _lr_by_rule(self, *, sgd: float) -> float:
+        """``sgd``: the rate for SGD at a batch of `REFERENCE_BATCH`."""
+        share = self.batch / REFERENCE_BATCH
+        return {"sgd": sgd * share, "lars": 0.3 * share, "adamw": 1e-3 * math.sqrt(share)}[self.optimiser]
 
     def _check_batch_norm(self) -> None:
         groups = self.batch_norm_groups
@@ -130,7 +137,7 @@ class PretrainConfig(TrainingConfig):
     max_steps: int | None = field(
         default=None, metadata=about("end, schedule included, after this many steps if that is sooner")
     )
-    queue: int = field(default=65536, metadata=about("negatives, a multiple of the batch"))
+    queue: int = field(default=65536, metadata=about("negatives: keys of earlier batches, at least one batch"))
     embedding: int = field(default=128, metadata=about("dimension in which views are compared"))
     temperature: float = field(default=0.1, metadata=about("of the softmax over the similarities"))
     key_momentum: float = field(default=0.999, metadata=about("share of itself that the key encoder keeps in a step"))
@@ -149,21 +156,17 @@ class PretrainConfig(TrainingConfig):
         TrainingConfig.__post_init__(self)
         _need(self.max_steps is None or self.max_steps >= 1, "--max-steps", "at least 1", self.max_steps)
         _need(self.queue >= self.batch, "--queue", f"at least the batch ({self.batch})", self.queue)
-        _need(self.queue % self.batch == 0, "--queue", f"a multiple of the batch ({self.batch})", self.queue)
         _need(self.embedding >= 1, "--embedding", "at least 1", self.embedding)
-        _need(self.temperature > 0, "--temperature", "more than 0", self.temperature)
+        _need(0 < self.temperature < math.inf, "--temperature", "more than 0", self.temperature)
         _need(0 <= self.key_momentum <= 1, "--key-momentum", "0 to 1", self.key_momentum)
-        _need(self.lr is None or self.lr > 0, "--lr", "more than 0", self.lr)
+        _need(self.lr is None or 0 < self.lr < math.inf, "--lr", "more than 0", self.lr)
         _need(self.warmup_steps >= 0, "--warmup-steps", "at least 0", self.warmup_steps)
         _need(self.checkpoint_every_steps >= 1, "--checkpoint-every-steps", "at least 1", self.checkpoint_every_steps)
 
     @property
     def peak_lr(self) -> float:
         """The learning rate after the warm-up: what was given, or the rule's (see the top of this file)."""
-        if self.lr is not None:
-            return self.lr
-        share = self.batch / REFERENCE_BATCH
-        return {"sgd": 0.03 * share, "lars": 0.3 * share, "adamw": 1e-3 * math.sqrt(share)}[self.optimiser]
+        return self.lr if self.lr is not None else self._lr_by_rule(sgd=0.03)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +195,9 @@ class FinetuneConfig(TrainingConfig):
         default=100,
         metadata=about("passes over the labelled galaxies; the learning rate falls tenfold at 60 % and 90 %"),
     )
-    lr: float = field(default=0.004, metadata=about("learning rate at the start"))
+    lr: float | None = field(
+        default=None, metadata=about("learning rate at the start, instead of the rule's: 0.004 x batch / 256 with sgd")
+    )
     head_lr: float | None = field(default=None, metadata=about("learning rate of the head, if another"))
     pipeline: Pipeline = field(
         default="torch",
@@ -206,11 +211,16 @@ class FinetuneConfig(TrainingConfig):
         TrainingConfig.__post_init__(self)
         _need(0 < self.label_fraction <= 1, "--label-fraction", "more than 0, at most 1", self.label_fraction)
         _need(self.bins >= 2, "--bins", "at least 2", self.bins)
-        _need(self.lr > 0, "--lr", "more than 0", self.lr)
-        _need(self.head_lr is None or self.head_lr > 0, "--head-lr", "more than 0", self.head_lr)
+        _need(self.lr is None or 0 < self.lr < math.inf, "--lr", "more than 0", self.lr)
+        _need(self.head_lr is None or 0 < self.head_lr < math.inf, "--head-lr", "more than 0", self.head_lr)
         _need(self.question is None or self.task == "morphology", "--question", "--task morphology with it", self.task)
         both = self.question is not None and self.label is not None
         _need(not both, "--question", "no --label beside it", self.label)
+
+    @property
+    def first_lr(self) -> float:
+        """The learning rate at the start: what was given, or the rule's (see the top of this file)."""
+        return self.lr if self.lr is not None else self._lr_by_rule(sgd=0.004)
 
     @property
     def label_column(self) -> str:

@@ -76,9 +76,10 @@ class Stamps:
         return make_plan(drawn, self.conditions(indices), bands=bands, stamp_shape=shape, size_px=size_px)
 
     def render(self, stack: Stack, plan: Plan) -> Float[Tensor, "row C y x"]:
-        """The views that ``plan`` makes of the stack, on the device."""
+        """The views that ``plan`` makes of the stack, on the device; on a GPU channels-last, as its networks are."""
         dither = None if stack.objid is None or stack.step is None else Dither(stack.objid, stack.step)
-        return render(stack.stored, plan.to(self.device), dither=dither)
+        on_gpu = self.device.type == "cuda"
+        return render(stack.stored, plan.to(self.device), dither=dither, channels_last=on_gpu)
 
     def plain(self, stack: Stack, size_px: int) -> Float[Tensor, "n C {size_px} {size_px}"]:
         """The views that networks are judged on: the dereddened centre of each stamp."""

@@ -1,7 +1,7 @@
 """One process or many: who this process is, and the few things that ranks do together.
 
 Under torchrun the ranks form a process group (nccl where each has a GPU, else gloo); without it there is one rank and
-nothing is sent. Every collective of the trainer is here.
+nothing is sent. Every collective of the trainer is here, but that of batch norm over ranks (`resnet`).
 """
 
 import inspect
@@ -62,6 +62,11 @@ class Ranks:
 
         TrainerError where a group of ``--batch-norm-groups`` would not lie whole in one part of one rank.
         """
+        rows = self.divide(config.batch, "--batch")
+        if rows % config.accumulate:
+            raise TrainerError(
+                f"--accumulate: expected a divisor of each rank's {rows} galaxies, got {config.accumulate}"
+            )
         if config.batch_norm != "groups":
             set_batch_norm_groups(network, 1, everyone=config.batch_norm == "sync")
             return

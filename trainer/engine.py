@@ -3,7 +3,7 @@
 A step whose loss, gradients or batch statistics are not finite does not count: weights, moments, running statistics,
 and by `finish`'s answer whatever else a training keeps, stay as they were. The device decides that; the host hears of
 it later, by `telemetry`, and stops. From there on nothing counts any more. With fp16 a gradient that overflows is a
-matter of course: the optimiser leaves that step out, and the scale is lowered.
+matter of course: the optimiser leaves that step out, and the scale is lowered; only many in a row are a failure.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from .config import TrainingConfig
 from .distributed import Ranks
-from .errors import TrainerError
 from .optimiser import Groups, make_optimiser
 from .precision import Arithmetic
 from .statistics import RunningStatistics
@@ -39,6 +38,7 @@ class Engine:
         self._statistics = [RunningStatistics(part) for part in (module, follower) if part is not None]
         self._wrapped: nn.Module = module
         self._failed = torch.zeros((), dtype=torch.bool, device=ranks.device)
+        self._skipped = torch.zeros((), dtype=torch.int32, device=ranks.device)  # steps in a row
         self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
 
     def start(self) -> None:
@@ -93,8 +93,8 @@ class Engine:
         finite = self._gradients_are_finite()
         means, statistics = self._average(figures)
         self._failed = ~torch.stack([values.isfinite().all() for values in (means["loss"], *statistics)]).all()
-        if not self.arithmetic.scales:
-            self._failed = self._failed | ~finite
+        self._skipped = torch.where(finite, 0, self._skipped + 1)
+        self._failed = self._failed | (self._skipped > self.arithmetic.skips)
         left_out = self._failed | ~finite
         self.arithmetic.step(self.optimiser, left_out)
         for running, mean in zip(self._statistics, statistics, strict=True):
@@ -115,12 +115,14 @@ class Engine:
         return torch.stack(torch._foreach_norm(gradients)).isfinite().all()
 
     def _parts(self, rows: int) -> list[slice]:
-        size, left = divmod(rows, self._config.accumulate)
-        if left:
-            raise TrainerError(
-                f"--accumulate: expected a divisor of each rank's {rows} galaxies, got {self._config.accumulate}"
-            )
+        size = rows // self._config.accumulate  # a divisor: `Ranks.divide_statistics` has seen to that
         return [slice(first, first + size) for first in range(0, rows, size)]
+
+    def check_weights(self, step: int) -> None:
+        """To be asked on all ranks before a checkpoint: one whose weights are not finite would end every resume."""
+        weights = [parameter.detach() for parameter in self._parameters]
+        if not torch.stack(torch._foreach_norm(weights)).isfinite().all():
+            self.ranks.fail(f"step {step}: expected finite weights, got some that are not, and saved none; lower --lr")
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on, beside the modules."""

@@ -109,7 +109,7 @@ class Finetuning:
         self.step, self.state = 0, self.order.start
         self.total_steps = config.epochs * self.steps_per_epoch
         self.best_epoch, self.best_score = -1, math.inf
-        self.stopped = False
+        self.stopped, self._pending = False, dict[str, list[float]]()
         self._lately: deque[tuple[int, Batch]] = deque(maxlen=LAG + 1)
 
     def _learner(self, dataset: Dataset, init: Path | None) -> Learner:
@@ -135,7 +135,10 @@ class Finetuning:
         """Train to the end or to a signal; a record now and then, and one with the validation score after an epoch."""
         self.engine.start()
         flops = finetune_step_flops(self.config, len(self.stamps.dataset.bands), self.task.outputs)
-        watch = Watch(self.config, self.ranks, signals, flops_per_image=flops, explain=self._explain)
+        watch = Watch(
+            self.config, self.ranks, signals, flops_per_image=flops, pending=self._pending, explain=self._explain
+        )
+        self._pending = {}  # the watch has them now
         batches = global_batches(self.order, self.state, self.config.batch)
         with closing(self.learner.training(batches)) as fed:
             while self.step < self.total_steps and not watch.stopped:
@@ -144,6 +147,8 @@ class Finetuning:
                 rate, figures = self.learn(batch, inputs, watch.signal())
                 self.state = batch.following
                 self._lately.append((self.step, batch))
+                if self.at_checkpoint:
+                    self.engine.check_weights(self.step)
                 watch.push(
                     Note(self.step, batch.state.epoch, rate, self.config.batch, last=self.at_checkpoint), figures
                 )
@@ -151,7 +156,7 @@ class Finetuning:
                     judged = self.at_checkpoint and record["step"] == self.step
                     yield {**record, **(self._judge(batch.state.epoch) if judged else {})}
             yield from watch.heard(drain=True)
-            self.stopped = watch.stopped
+            self.stopped, self._pending = watch.stopped, watch.meter.pending()
 
     def learn(self, batch: Batch, inputs: Tensor, signal: Tensor) -> tuple[float, dict[str, Tensor]]:
         """One step; gives its learning rate, and its figures on the device."""
@@ -162,10 +167,10 @@ class Finetuning:
         def losses(outputs: Tensor, rows: slice) -> dict[str, Tensor]:
             return {"loss": self.task.loss(outputs, own[rows])}
 
-        figures = self.engine.learn(inputs.to(self.engine.arithmetic.weights), losses)
+        figures = self.engine.learn(inputs, losses)
         figures, _ = self.engine.finish({**figures, "signal": signal})
         self.step += 1
-        return self.config.lr * factor, figures
+        return self.config.first_lr * factor, figures
 
     def _explain(self, step: int) -> str:
         return self.learner.suspects(next(batch for made, batch in self._lately if made == step))
@@ -216,6 +221,7 @@ class Finetuning:
         return {
             "order": self.state.as_dict(),
             "model": self.learner.module.state_dict(),
+            "pending": self._pending,
             "ranks": self.ranks.size,
             **self.engine.state_dict(),
             "best": {"epoch": self.best_epoch, "score": self.best_score},
@@ -228,6 +234,7 @@ class Finetuning:
         self.state = State.from_dict(checkpoint["order"])
         self.learner.module.load_state_dict(checkpoint["model"])
         self.engine.load_state_dict(checkpoint)
+        self._pending = checkpoint["pending"]
         self.best_epoch, self.best_score = checkpoint["best"]["epoch"], checkpoint["best"]["score"]
 
 

@@ -39,10 +39,10 @@ def choose_labels(config: FinetuneConfig, dataset: Dataset, task: Task) -> Label
     unusable = len(train) + len(validation) - sum(map(len, known))
     chosen = known[0][within_fraction(dataset.identity()[known[0]], config.label_fraction, config.seed)]
     if len(chosen) < FEWEST_TRAIN or len(known[1]) < FEWEST_VALIDATION:
+        remedy = "label more" if config.label_fraction == 1.0 else "label more, or raise --label-fraction"
         raise TrainerError(
             f"{dataset.location}: {task.source}: expected at least {FEWEST_TRAIN} labels to train on "
             f"and {FEWEST_VALIDATION} to judge by, got {len(chosen)} and {len(known[1])} ({unusable} of "
-            f"{len(train) + len(validation)} are missing, out of range or of too few votes); label more, or raise "
-            "--label-fraction"
+            f"{len(train) + len(validation)} are missing, out of range or of too few votes); {remedy}"
         )
     return Labels(chosen, known[1], unusable)

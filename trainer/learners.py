@@ -72,7 +72,10 @@ class WholeNetwork:
         head = list(self.module.fc.parameters())
         encoder = [value for name, value in self.module.named_parameters() if not name.startswith("fc.")]
         config = self._config
-        return [{"params": encoder, "first_lr": config.lr}, {"params": head, "first_lr": config.head_lr or config.lr}]
+        return [
+            {"params": encoder, "first_lr": config.first_lr},
+            {"params": head, "first_lr": config.head_lr or config.first_lr},
+        ]
 
     def training(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
         """One augmented view of each galaxy, another in every epoch."""
@@ -127,14 +130,15 @@ class FrozenEncoder:
 
     def parameters(self) -> list[dict[str, Any]]:
         """The head's alone."""
-        rate = self._config.head_lr or self._config.lr
+        rate = self._config.head_lr or self._config.first_lr
         return [{"params": list(self.module.parameters()), "first_lr": rate}]
 
     def training(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, Tensor], None, None]:
         """The features of the batch's galaxies; they are computed when the first is asked for."""
         self._compute_features()
         for batch in batches:
-            yield batch, self._features[self._rows(batch.indices[self._ranks.share(len(batch.indices))])]
+            rows = self._rows(batch.indices[self._ranks.share(len(batch.indices))])
+            yield batch, self._features[self._ranks.send(torch.from_numpy(rows))]
 
     @torch.no_grad()
     def answer(self, indices: Indices) -> Float[Tensor, "n outputs"]:
@@ -161,7 +165,7 @@ class FrozenEncoder:
         features = self._ranks.collect(own, len(self._indices))
         learnt = features[self._rows(self._train)]
         self._mean, self._spread = learnt.mean(dim=0), learnt.std(dim=0).clamp(min=_SMALLEST_SPREAD)
-        self._features = (features - self._mean) / self._spread
+        self._features = ((features - self._mean) / self._spread).to(self.module.weight)
 
     def _rows(self, indices: Indices) -> Indices:
         return np.searchsorted(self._indices, indices)

@@ -30,6 +30,15 @@ class Meter:
         yield
         self._seconds[name] += time.perf_counter() - began
 
+    def pending(self) -> dict[str, list[float]]:
+        """The figures of the steps since the last record: for the next one, of a run that is stopped and goes on."""
+        return dict(self._values)
+
+    def carry(self, pending: Mapping[str, list[float]]) -> None:
+        """Begin with figures of steps that an earlier process took."""
+        for name, values in pending.items():
+            self._values[name].extend(values)
+
     def add(self, images: int, values: Mapping[str, float]) -> None:
         """One step: how many images it took, over all ranks, and its figures."""
         self._images += images

@@ -5,7 +5,7 @@ This file knows tensors and ranks, not datasets, schedules or optimisers.
 
 Batch norm and cheating: statistics over a batch could tell a query which key was encoded beside it. So the keys are
 encoded in another grouping than the queries: in a permutation of the global batch that is a function of (seed, epoch,
-position). Each rank encodes its part of the permuted batch; `MoCo.gather_keys` gathers the keys and puts them back, and
+position). Each rank encodes its part of the permuted batch; `gather_keys` gathers the keys and puts them back, and
 no image is sent. That needs at least two groups of statistics (``batch_norm_groups``): with one, both see all.
 """
 
@@ -58,23 +58,10 @@ class MoCo(nn.Module):
         """Move the key encoder's weights towards the query encoder's, if the step counts: three fused operations."""
         keys: list[Tensor] = list(self.encoder_k.parameters())
         queries: list[Tensor] = list(self.encoder_q.parameters())
-        share = torch.where(counts, 1 - self.key_momentum, 0.0).to(keys[0].dtype)
+        share = counts.to(keys[0].dtype) * (1 - self.key_momentum)
         way = list(torch._foreach_sub(queries, keys))
         torch._foreach_mul_(way, share)
         torch._foreach_add_(keys, way)
-
-    @torch.no_grad()
-    def gather_keys(
-        self, own: Float[Tensor, "B D"], permutation: Int[Tensor, " G"], gather: Gather
-    ) -> Float[Tensor, "G D"]:
-        """The keys of the whole batch in its own order, from this rank's embeddings of the permuted batch.
-
-        ``gather`` stacks a tensor of every rank, in the order of the ranks.
-        """
-        permuted = gather(normalise(own)).flatten(0, 1)
-        keys = torch.empty_like(permuted)
-        keys[permutation] = permuted
-        return keys
 
     @torch.no_grad()
     def enqueue(self, keys: Float[Tensor, "G D"], counts: Bool[Tensor, ""]) -> None:
@@ -82,6 +69,18 @@ class MoCo(nn.Module):
         place = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[place] = torch.where(counts, keys, self.queue[place])
         self.queue_ptr.copy_((self.queue_ptr + counts * len(keys)) % len(self.queue))
+
+
+@torch.no_grad()
+def gather_keys(own: Float[Tensor, "B D"], permutation: Int[Tensor, " G"], gather: Gather) -> Float[Tensor, "G D"]:
+    """The keys of the whole batch in its own order, from this rank's embeddings of the permuted batch.
+
+    ``gather`` stacks a tensor of every rank, in the order of the ranks.
+    """
+    permuted = gather(normalise(own)).flatten(0, 1)
+    keys = torch.empty_like(permuted)
+    keys[permutation] = permuted
+    return keys
 
 
 def normalise(embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

@@ -45,10 +45,11 @@ class MomentumSGD(SGD):
 
 
 class LARS(MomentumSGD):
-    """SGD in which a layer's step is in proportion to its weights (You et al. 2017, arXiv:1708.03888, algorithm 1).
+    """SGD in which a layer's step is in proportion to its weights (You et al. 2017, arXiv:1708.03888).
 
     The gradient g, with decay * w added to it, is scaled by TRUST * |w| / (|g| + decay * |w|). Biases and the scales of
-    batch norm, which have one dimension, are neither scaled nor decayed, as is usual (Chen et al. 2020).
+    batch norm, which have one dimension, are neither scaled nor decayed, as is usual (Chen et al. 2020). The momentum
+    is torch's: the learning rate is outside it.
     """
 
     def __init__(self, params: Groups, *, momentum: float, weight_decay: float) -> None:

@@ -11,6 +11,8 @@ from .config import Precision
 
 Module = TypeVar("Module", bound=nn.Module)
 
+SKIPS_IN_A_ROW = 32  # each halves the scale: from 2^16 they lead to 2^-16, where nothing overflows that is not infinite
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
@@ -23,9 +25,9 @@ class Arithmetic:
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     @property
-    def scales(self) -> bool:
-        """Whether a gradient that is not finite is a matter of course: the step is left out and the scale lowered."""
-        return self._scaler.is_enabled()
+    def skips(self) -> int:
+        """How many steps in a row may be left out for gradients that are not finite: with fp16 the scale is sought."""
+        return SKIPS_IN_A_ROW if self._scaler.is_enabled() else 0
 
     @property
     def weights(self) -> torch.dtype:
@@ -33,7 +35,7 @@ class Arithmetic:
         return torch.float64 if self._dtype == torch.float64 else torch.float32
 
     def prepare(self, module: Module) -> Module:
-        """The module on the device in the dtype of the weights; on a GPU its images are channels-last."""
+        """The module on the device in the dtype of the weights; on a GPU channels-last, as its images are."""
         module.to(self._device, self.weights)
         if self._device.type == "cuda":
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -50,12 +52,12 @@ class Arithmetic:
 
     def unscale(self, optimiser: Optimizer) -> None:
         """Bring the gradients back to their size."""
-        if self.scales:
+        if self._scaler.is_enabled():
             self._scaler.unscale_(optimiser)
 
     def step(self, optimiser: Optimizer, left_out: Tensor) -> None:
         """One step, unless ``left_out`` (a 0-dim bool on the device) says no, or fp16's gradients overflowed."""
-        if self.scales:  # the scaler knows by itself, from `unscale`
+        if self._scaler.is_enabled():  # the scaler knows by itself, from `unscale`
             self._scaler.step(optimiser)
             self._scaler.update()
         else:

@@ -28,9 +28,10 @@ from .config import PretrainConfig
 from .data import Batch, Indices, Stamps, check_view_px, global_batches
 from .distributed import Ranks, joined
 from .engine import Engine
+from .errors import TrainerError
 from .flops import pretrain_step_flops
 from .infonce import info_nce
-from .moco import MoCo, key_permutation, normalise
+from .moco import MoCo, gather_keys, key_permutation, normalise
 from .pipelines import check_pipeline, views_ahead
 from .precision import Arithmetic
 from .resnet import describe
@@ -103,12 +104,17 @@ class Pretraining:
         self.order = Order(members, config.seed, dataset=dataset.digest)
         steps = config.epochs * self.order.batches_per_epoch(config.batch)
         self.total_steps = min(steps, config.max_steps or steps)
+        if config.warmup_steps > self.total_steps:
+            raise TrainerError(
+                f"--warmup-steps: expected at most the {self.total_steps} steps of the run, got {config.warmup_steps}"
+            )
         self.step, self.state = 0, self.order.start
         self.moco = self._network(len(dataset.bands))
         groups = [{"params": list(self.moco.encoder_q.parameters()), "first_lr": config.peak_lr}]
         self.engine = Engine(self.moco.encoder_q, groups, config, ranks, follower=self.moco.encoder_k)
         self.stopped = False
-        self._loss_since, self._best = _Mean(), math.inf
+        self._losses: list[float] = []  # of the records since the last checkpoint
+        self._best, self._pending = math.inf, dict[str, list[float]]()
         self._lately: deque[tuple[int, Pair]] = deque(maxlen=LAG + 1)
 
     def _network(self, bands: int) -> MoCo:
@@ -148,7 +154,10 @@ class Pretraining:
         """Train to the end or to a signal; gives a record every so many steps, and at each checkpoint."""
         self.engine.start()
         flops = pretrain_step_flops(self.config, len(self.stamps.dataset.bands))
-        watch = Watch(self.config, self.ranks, signals, flops_per_image=flops, explain=self._explain)
+        watch = Watch(
+            self.config, self.ranks, signals, flops_per_image=flops, pending=self._pending, explain=self._explain
+        )
+        self._pending = {}  # the watch has them now
         pairs = map(self.pair, global_batches(self.order, self.state, self.config.batch))
         ahead = views_ahead(self.config.pipeline, self.stamps, pairs, wanted=lambda pair: pair.unique, plan=self.plan)
         with closing(ahead) as fed:
@@ -160,13 +169,18 @@ class Pretraining:
                 rate, figures = self.learn(queries, keys, pair.order, signal=watch.signal())
                 self.state = pair.batch.following
                 self._lately.append((self.step, pair))
+                if self.at_checkpoint:
+                    self.engine.check_weights(self.step)
                 note = Note(self.step, pair.batch.state.epoch, rate, self.config.batch, last=self.at_checkpoint)
                 watch.push(note, figures)
-                for record in watch.heard(drain=self.at_checkpoint):
-                    self._loss_since.add(record["loss"])
-                    yield record
-            yield from watch.heard(drain=True)
-            self.stopped = watch.stopped
+                yield from self._noted(watch.heard(drain=self.at_checkpoint))
+            yield from self._noted(watch.heard(drain=True))
+            self.stopped, self._pending = watch.stopped, watch.meter.pending()
+
+    def _noted(self, records: Iterator[Record]) -> Iterator[Record]:
+        for record in records:
+            self._losses.append(record["loss"])
+            yield record
 
     def _explain(self, step: int) -> str:
         pair = next(pair for made, pair in self._lately if made == step)
@@ -197,18 +211,17 @@ class Pretraining:
         self, queries: Tensor, keys: Tensor, order: Indices, *, signal: Tensor | None = None
     ) -> tuple[float, dict[str, Tensor]]:
         """One step of MoCo; ``order`` is that of a `Pair`. Gives its learning rate, and its figures on the device."""
-        arithmetic = self.engine.arithmetic
         factor = cosine(self.step, total=self.total_steps, warmup=self.config.warmup_steps)
         self.engine.begin(factor)
         permutation = self.ranks.send(torch.from_numpy(order))
-        k = self.moco.gather_keys(self.engine.follow(keys.to(arithmetic.weights)), permutation, self.ranks.gather)
+        k = gather_keys(self.engine.follow(keys), permutation, self.ranks.gather)
         own = k[self.ranks.share(len(k))]
 
         def losses(embedding: Tensor, rows: slice) -> dict[str, Tensor]:
             told = info_nce(normalise(embedding), own[rows], self.moco.queue, temperature=self.config.temperature)
             return {"loss": told.loss_B, "accuracy": told.correct_B}
 
-        figures = self.engine.learn(queries.to(arithmetic.weights), losses) | {"spread": keys_spread(k)}
+        figures = self.engine.learn(queries, losses) | {"spread": keys_spread(k)}
         figures["signal"] = torch.zeros_like(figures["loss"]) if signal is None else signal
         figures, counts = self.engine.finish(figures)
         self.moco.follow(counts)
@@ -218,9 +231,11 @@ class Pretraining:
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Best is the checkpoint before which the mean loss was lowest, once the queue held nothing but keys."""
-        mean = self._loss_since.take()
-        best = self.step * self.config.batch > self.config.queue and mean < self._best
-        self._best = min(mean, self._best) if best else self._best
+        best = False
+        if self.at_checkpoint:
+            mean = sum(self._losses) / len(self._losses)
+            best = self.step * self.config.batch > self.config.queue and mean < self._best
+            self._best, self._losses = mean if best else self._best, []
         checkpoints.save(self.step, self.state_dict(), best=best)
 
     def state_dict(self) -> dict[str, Any]:
@@ -228,7 +243,8 @@ class Pretraining:
         return {
             "order": self.state.as_dict(),
             "model": self.moco.state_dict(),
-            "best": {"loss": self._best},
+            "best": {"loss": self._best, "since": self._losses},
+            "pending": self._pending,
             "ranks": self.ranks.size,
             **self.engine.state_dict(),
         }
@@ -240,19 +256,5 @@ class Pretraining:
         self.state = State.from_dict(checkpoint["order"])
         self.moco.load_state_dict(checkpoint["model"])
         self.engine.load_state_dict(checkpoint)
-        self._best = checkpoint["best"]["loss"]
-
-
-class _Mean:
-    """A mean of what was added since it was last taken; without anything, infinite."""
-
-    def __init__(self) -> None:
-        self._values: list[float] = []
-
-    def add(self, value: float) -> None:
-        self._values.append(value)
-
-    def take(self) -> float:
-        mean = sum(self._values) / len(self._values) if self._values else math.inf
-        self._values = []
-        return mean
+        self._best, self._losses = checkpoint["best"]["loss"], list(checkpoint["best"]["since"])
+        self._pending = checkpoint["pending"]

@@ -7,12 +7,13 @@ them. What is put on top of the features (``fc``) and how it is trained is said 
 """
 
 # N images, C channels, H W rows and columns
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.nn import functional
 
 from .config import Depth, EncoderConfig
 from .stretch import FluxStretch
@@ -80,8 +81,26 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
 
 
 def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
+    if ranks == 1:
+        return values
+    total: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
+    return total / ranks
+
+
+class _SumOverRanks(torch.autograd.Function):
     """With a gradient: what a rank's value does to all ranks' losses."""
-    return values if ranks == 1 else functional.all_reduce(values) / ranks  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class BasicBlock(nn.Module):
@@ -158,6 +177,7 @@ class ResNet(nn.Module):
 
     def features(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D"]:
         """The mean over the last map, 8 * width channels, 4 times that with bottlenecks, from nanomaggies per pixel."""
+        x = x.to(self.conv1.weight.dtype)  # float64 in tests
         x = self.relu(self.bn1(self.conv1(self.stretch(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return x.mean(dim=(2, 3))

@@ -50,7 +50,7 @@ class RunInfo:
         except TrainerError as err:
             raise TrainerError(f"{path}: {err}") from None
         except (ValueError, KeyError, TypeError) as err:
-            raise TrainerError(f"{path}: damaged ({err!r}); start in a new folder") from err
+            raise TrainerError(f"{path}: damaged ({err!r}); put it back from a copy, or start in a new folder") from err
 
     @classmethod
     def _parse(cls, content: dict[str, Any]) -> "RunInfo":
@@ -77,6 +77,11 @@ class RunFolder:
     def enter(self, info: RunInfo) -> dict[str, Any] | None:
         """The newest checkpoint of this very run, None where it is still to begin; TrainerError for another run."""
         if not (self.path / "config.json").exists():
+            if held := sorted(path.name for path in self.checkpoints.folder.glob("*.pt")):
+                raise TrainerError(
+                    f"{self.path}: holds checkpoints ({held[-1]}) but no config.json that says of which run; put that "
+                    "file back, or choose another --out"
+                )
             return None
         old = RunInfo.read(self.path)
         if changes := _changes(old, info):

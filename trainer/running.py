@@ -15,6 +15,7 @@ from .checkpoint import Checkpoints
 from .collapse import CollapseWatch
 from .config import PretrainConfig
 from .distributed import Ranks
+from .errors import TrainerError
 from .runfolder import RunFolder, RunInfo
 from .runlog import RunLog
 from .runreport import write_run_report
@@ -71,9 +72,9 @@ def carry_out(prepare: Callable[[], tuple[Training, RunInfo]], out: Path, *, ran
     """
     folder = RunFolder(out)
     with ranks.together():
-        training, info = prepare()
+        training, info = _in_memory(prepare)
         if checkpoint := folder.enter(info):
-            training.load_state_dict(checkpoint)
+            _stand(training, checkpoint, out)
     ranks.agree(training.step, f"{out}: step to begin from")
     if ranks.first:
         folder.publish(info)
@@ -90,6 +91,28 @@ def carry_out(prepare: Callable[[], tuple[Training, RunInfo]], out: Path, *, ran
             raise Preempted(f"{out}: saved at step {training.step}; start it again to go on")
 
 
+def _in_memory(prepare: Callable[[], tuple[Training, RunInfo]]) -> tuple[Training, RunInfo]:
+    try:
+        return prepare()
+    except RuntimeError as err:
+        if "memory" not in str(err):
+            raise
+        raise TrainerError(
+            "the network, its optimiser and the queue do not fit in memory; lower --width, --queue or --embedding"
+        ) from err
+
+
+def _stand(training: Training, checkpoint: dict[str, Any], out: Path) -> None:
+    try:
+        training.load_state_dict(checkpoint)
+    except (KeyError, ValueError, RuntimeError, TypeError) as err:
+        reason = str(err).splitlines()[0]
+        raise TrainerError(
+            f"{out}: its newest checkpoint does not fit this run ({reason}); go on with the Skymill that wrote it, or "
+            "start in a new folder"
+        ) from err
+
+
 class _Witness:
     """What the first rank does beside training: it writes the log and the checkpoints."""
 
@@ -101,6 +124,7 @@ class _Witness:
             CollapseWatch(queue=config.queue, batch=config.batch) if isinstance(config, PretrainConfig) else None
         )
         self._open = ExitStack()
+        self._saved = -1  # step of the last checkpoint
 
     def __enter__(self) -> "_Witness":
         self._log = self._open.enter_context(
@@ -125,14 +149,18 @@ class _Witness:
         if self._watch and (warning := self._watch.look(record)):
             self._log.say(warning)
         due = self._training.at_checkpoint and record["step"] == self._training.step
-        if due and not self._training.stopped:
-            self._training.save(self._checkpoints)
+        if due:
+            self._save()
+
+    def _save(self) -> None:
+        self._training.save(self._checkpoints)
+        self._saved = self._training.step
 
     def end(self, received: str | None) -> None:
         """Save what a signal stopped, or say that all is done; the page of the run in any case."""
         out, training = self._folder.path, self._training
-        if training.stopped:
-            training.save(self._checkpoints)
+        if training.stopped and self._saved != training.step:
+            self._save()
         self._checkpoints.finish()
         if training.stopped:
             ask_requeue(out, step=training.step, received=received)

@@ -36,7 +36,8 @@ class RunningStatistics:
 
     def settle(self, mean: Float[Tensor, " values"], counts: Bool[Tensor, ""]) -> None:
         """Stand at the mean over all ranks, or as before a step that does not count."""
-        self._write(torch.where(counts, mean, self._before))
+        if self._buffers:
+            self._write(torch.where(counts, mean, self._before))
 
     def _read(self) -> Tensor:
         return torch.cat([buffer.flatten() for buffer in self._buffers]) if self._buffers else torch.empty(0)

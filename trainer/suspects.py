@@ -22,8 +22,7 @@ def suspects(
     ``indices``: the sample that each view is of.
     """
     network.eval()
-    parameter = next(network.parameters())
-    finite = torch.stack([network(view[None].to(parameter.dtype)).isfinite().all() for view in views])
+    finite = torch.stack([network(view[None]).isfinite().all() for view in views])
     network.train()
     peak = torch.nan_to_num(views.abs().flatten(1).amax(dim=1), nan=torch.inf, posinf=torch.inf)
     told = torch.stack([(~finite).double(), peak.double(), ranks.send(torch.from_numpy(indices)).double()], dim=1)
@@ -31,6 +30,8 @@ def suspects(
     order = np.lexsort((sample, -flux, -bad))
     if bad.any():
         order = order[bad[order] > 0]
+    if bad.all():
+        return "not one sample gives a finite embedding: the weights are at fault"
     objid = dataset.column("objid")
     names: dict[int, str] = {}  # by sample: both views of one galaxy are there
     for row in order:

@@ -41,12 +41,14 @@ class Watch:
         signals: StopSignals,
         *,
         flops_per_image: float,
+        pending: Mapping[str, list[float]],
         explain: Callable[[int], str],
     ) -> None:
-        """``explain`` says what is known of the samples of a step that failed; all ranks call it."""
+        """``pending``: figures from before a stop. ``explain``: says of a failed step's samples; all ranks call it."""
         self._config, self._ranks, self._signals, self._explain = config, ranks, signals, explain
         self._telemetry: Telemetry[tuple[Note, tuple[str, ...]]] = Telemetry(ranks.device)
         self.meter = Meter(ranks.device, flops_per_image)
+        self.meter.carry(pending)
         self.stopped = False
 
     def signal(self) -> Tensor:
@@ -70,7 +72,8 @@ class Watch:
 
     def _fail(self, step: int, loss: float) -> None:
         what = f"loss {loss}" if not math.isfinite(loss) else "gradients or batch statistics that are not"
+        precision = ", use --precision fp32" if self._config.precision in ("bf16", "fp16") else ""
         self._ranks.fail(
-            f"step {step}: expected finite values, got {what}; {self._explain(step)}; the weights are as before it, "
-            "the last checkpoint stands: lower --lr, use --precision fp32, or leave out what is wrong in the dataset"
+            f"step {step}: expected finite values, got {what}; {self._explain(step)}; nothing of the step was kept: "
+            f"lower --lr{precision}, or leave out what is wrong in the dataset"
         )

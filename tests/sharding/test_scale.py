@@ -100,7 +100,7 @@ def read(path: Path, small: Path, batch: int, batches: int) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("size", "most"),
     [
-        pytest.param(600 * MEGABYTE, 120 * MEGABYTE, id="quick"),
+        pytest.param(1500 * MEGABYTE, 120 * MEGABYTE, id="quick"),
         pytest.param(None, 500 * MEGABYTE, id="larger than memory", marks=pytest.mark.slow),
     ],
 )

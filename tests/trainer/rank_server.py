@@ -12,9 +12,12 @@ import sys
 import traceback
 
 import torch
+import torch._dynamo  # optimisers import it when the first is made: two seconds a rank
+import torch.utils.tensorboard
 
 import trainer.finetune
 import trainer.pretrain
+import trainer.running
 from trainer.__main__ import main
 
 
@@ -25,6 +28,7 @@ def child(request: dict, rank: int, port: int) -> int:
     os.dup2(log, 2)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(request["ranks"])}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""}
+    trainer.running.write_run_report = lambda run: run / "report.html"  # it takes longer than the run
     if request["nudge"]:
         trainer.pretrain.Pretraining._network = nudged(trainer.pretrain.Pretraining._network)
     return main(request["words"])

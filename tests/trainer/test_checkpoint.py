@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from trainer import checkpoint as checkpoint_module
-from trainer.checkpoint import Checkpoints, read_whole
+from trainer.checkpoint import Checkpoints, DamagedError, read_whole
 from trainer.errors import TrainerError
 from trainer.version import VERSION
 
@@ -78,6 +79,21 @@ def test_what_is_not_plain_data_is_not_loaded(tmp_path: Path) -> None:
     torch.save({"model": Stranger()}, tmp_path / "step-00000001.pt")
     with pytest.raises(TrainerError, match="none of its 1 checkpoints can be read"):
         Checkpoints(tmp_path).newest()
+
+
+@pytest.mark.parametrize("call", ["os.system", "builtins.eval", "tests.nothing.Thing"])
+def test_what_would_be_run_is_named_and_no_way_to_run_it_is_told(tmp_path: Path, call: str) -> None:
+    module, name = call.rsplit(".", 1)
+    pickled = f"c{module}\n{name}\n(S'exit 3'\ntR.".encode()
+    torch.save({"step": 1}, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "evil.pt", "w") as evil:
+        for item in whole.namelist():
+            evil.writestr(item, pickled if item.endswith("data.pkl") else whole.read(item))
+    with pytest.raises(DamagedError) as told:
+        read_whole(tmp_path / "evil.pt")
+    assert name in str(told.value)
+    assert "weights_only" not in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def test_the_best_is_apart_from_the_rest(tmp_path: Path) -> None:

@@ -54,10 +54,7 @@ def test_an_inherited_encoder_is_kept_and_another_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (
-            {"queue": 100, "batch": 64, "batch_norm_groups": 2},
-            r"--queue: expected a multiple of the batch \(64\), got 100",
-        ),
+        ({"queue": 100}, r"--queue: expected at least the batch \(256\), got 100"),
         ({"batch_norm_groups": 3}, r"--batch-norm-groups: expected to cut the batch \(256\) in equal parts"),
         ({"temperature": 0.0}, "--temperature: expected more than 0, got 0.0"),
         ({"precision": "fp8"}, "--precision: expected one of fp32, bf16, fp16, fp64, got fp8"),

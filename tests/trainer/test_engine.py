@@ -20,7 +20,9 @@ from trainer.config import EncoderConfig, PretrainConfig
 from trainer.data import global_batches
 from trainer.distributed import Ranks
 from trainer.errors import TrainerError
+from trainer.precision import SKIPS_IN_A_ROW
 from trainer.pretrain import Pretraining, pretrain
+from trainer.statistics import RunningStatistics
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 CONFIG = PretrainConfig(
@@ -98,6 +100,21 @@ def test_an_overflow_of_fp16_leaves_the_step_out_and_lowers_the_scale(make_surve
     assert scaler.state_dict()["scale"] == 2.0**39
     momenta = training.engine.optimiser.state_dict()["state"]
     assert not any(moment["momentum_buffer"].any() for moment in momenta.values())
+
+
+def test_with_fp16_gradients_that_are_never_finite_are_a_failure(make_survey: Callable[..., Dataset]) -> None:
+    training = Pretraining(replace(CONFIG, precision="fp16", max_steps=100), make_survey(60), ALONE)
+    training.moco.encoder_q.conv1.weight.register_hook(lambda gradient: gradient * torch.nan)
+    failed = [bool(training.learn(*views(0))[1]["failed"]) for _ in range(SKIPS_IN_A_ROW + 2)]
+    assert failed == [False] * SKIPS_IN_A_ROW + [True] * 2
+
+
+def test_a_module_without_batch_norm_has_no_statistics_to_keep() -> None:
+    """On the meta device, where a tensor that was left on the CPU would be seen."""
+    statistics = RunningStatistics(torch.nn.Linear(2, 2, device="meta"))
+    statistics.begin()
+    statistics.end_part()
+    statistics.settle(torch.empty(0, device="meta"), torch.ones((), dtype=torch.bool, device="meta"))
 
 
 class NoAnswers(TorchDispatchMode):

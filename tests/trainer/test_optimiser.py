@@ -32,7 +32,7 @@ def set_gradients(module: nn.Module, seed: int) -> None:
 
 
 def test_lars_is_its_formula() -> None:
-    """You et al. 2017, algorithm 1, a layer at a time; the bias moves as with SGD, without decay."""
+    """You et al. 2017, a layer at a time, with torch's momentum; the bias moves as with SGD, without decay."""
     module = layer()
     weight, bias = (p.detach().clone() for p in (module.weight, module.bias))
     made = optimiser(module, "lars")

@@ -195,10 +195,41 @@ def test_other_settings_another_dataset_and_no_run_are_refused(
         train(CONFIG, dataset, run)
 
 
+def test_checkpoints_without_their_config_are_left_alone(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
+    dataset, run = make_survey(40), tmp_path / "run"
+    train(CONFIG, dataset, run)
+    (run / "config.json").unlink()
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    with pytest.raises(TrainerError, match=r"run: holds checkpoints \(step-00000012\.pt\) but no config\.json"):
+        train(CONFIG, dataset, run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(
+    make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    dataset, run = make_survey(40), tmp_path / "run"
+    train(CONFIG, dataset, run)
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        checkpoints.save(20, {"model": {}})
+    with pytest.raises(TrainerError, match=r"run: its newest checkpoint does not fit this run \('ranks'\)"):
+        train(CONFIG, dataset, run)
+
+
+def test_weights_that_are_not_finite_are_not_saved(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
+    config = replace(CONFIG, lr=1e38, checkpoint_every_steps=1)  # the first step's loss and gradients are finite
+    with pytest.raises(TrainerError, match=r"step [12]: expected finite"):
+        train(config, make_survey(40), tmp_path / "run")
+    newest = Checkpoints(tmp_path / "run" / "checkpoints").newest()
+    assert newest is None or all(value.isfinite().all() for value in newest["model"].values())
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_its_checkpoint(
     make_survey: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     config = replace(CONFIG, lr=1e30, log_every_steps=100)
-    with pytest.raises(TrainerError, match=r"step 2: expected finite values, got loss nan; samples.*lower --lr"):
+    with pytest.raises(
+        TrainerError, match=r"step 2: expected finite values, got loss nan.*weights are at fault.*lower --lr"
+    ):
         train(config, make_survey(40), tmp_path / "run")
     assert Checkpoints(tmp_path / "run" / "checkpoints").newest() is None
