@@ -111,6 +111,8 @@ class Ranks:
         """The mean over the ranks, element by element."""
         if self.size == 1:
             return values
+        if self.device.type == "cpu":
+            return _sum_in_order(list(self.gather(values))) / self.size
         total = values.clone()
         dist.all_reduce(total)
         return total / self.size
@@ -128,6 +130,8 @@ class Ranks:
         hooks = {"bf16": default_hooks.bf16_compress_hook, "fp16": default_hooks.fp16_compress_hook}
         if compression != "none":
             wrapped.register_comm_hook(None, hooks[compression])
+        elif self.device.type == "cpu":
+            wrapped.register_comm_hook(None, _mean_in_order)
         return wrapped
 
     @contextmanager
@@ -183,6 +187,26 @@ class Ranks:
     def collect(self, part: Tensor, total: int) -> Tensor:
         """All ``total`` rows in order, from every rank's rows of `spread`."""
         return self.gather(part).transpose(0, 1).flatten(0, 1)[:total]
+
+
+def _mean_in_order(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    """Gradients of all ranks, added up in the order of the ranks.
+
+    gloo adds in an order that depends on where in a bucket a number lies, and DDP lays its buckets out anew after a
+    start: with more than two ranks a resumed run would be rounded in another way than an undisturbed one (seen).
+    """
+    own, size = bucket.buffer(), dist.get_world_size()
+    parts = [torch.empty_like(own) for _ in range(size)]
+    gathered = dist.all_gather(parts, own, async_op=True).get_future()
+    mean: torch.futures.Future[Tensor] = gathered.then(lambda _: _sum_in_order(parts) / size)
+    return mean
+
+
+def _sum_in_order(parts: list[Tensor]) -> Tensor:
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Engine:
         self.optimiser = make_optimiser(config, groups)
         self._statistics = [RunningStatistics(part) for part in (module, follower) if part is not None]
         self._wrapped: nn.Module = module
+        self._settled = False
         self._failed = torch.zeros((), dtype=torch.bool, device=ranks.device)
         self._skipped = torch.zeros((), dtype=torch.int32, device=ranks.device)  # steps in a row
         self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
@@ -73,6 +74,8 @@ class Engine:
     def learn(self, inputs: Shaped[Tensor, "n ..."], losses: Losses) -> dict[str, Tensor]:
         """Gradients of the mean loss over the rows, part by part; the means of all that ``losses`` told."""
         parts = self._parts(len(inputs))
+        if self._wrapped is not self.module and not self._settled:
+            self._settle(inputs[parts[0]])
         told = []
         for rows in parts:
             with self.ranks.exchanging(self._wrapped, now=rows is parts[-1]):
@@ -86,6 +89,19 @@ class Engine:
                 {name: value.detach().to(loss.dtype).mean() for name, value in figures.items()} | {"loss": loss}
             )
         return {name: torch.stack([part[name].detach() for part in told]).mean() for name in told[0]}
+
+    def _settle(self, inputs: Tensor) -> None:
+        """A backward pass that counts for nothing, for DDP to find its buckets, which it orders by the first one.
+
+        In what order NCCL adds ranks up depends on a gradient's place in a bucket: without this, the first step after a
+        resume might be rounded in another way than that of an undisturbed run. On CPUs `distributed` sees to it.
+        """
+        self._settled = True
+        with self.arithmetic.autocast():
+            outputs = self._wrapped(inputs)
+        torch.autograd.backward(0.0 * outputs.float().sum())
+        self.optimiser.zero_grad(set_to_none=True)
+        self._statistics[0].restore()
 
     def finish(self, figures: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Bool[Tensor, ""]]:
         """Step, if the step counts: the figures' means over the ranks, with ``failed`` and ``skipped``; and whether."""

@@ -28,6 +28,10 @@ class RunningStatistics:
     def end_part(self) -> None:
         """A part has been through the module, and backwards: note where it came to, and stand as before."""
         self._ends.append(self._read())
+        self.restore()
+
+    def restore(self) -> None:
+        """Stand as at the beginning of the step."""
         self._write(self._before)
 
     def reached(self) -> Float[Tensor, " values"]:
