@@ -19,9 +19,8 @@ from .optimiser import Groups, make_optimiser
 from .precision import Arithmetic
 from .statistics import RunningStatistics
 
-Losses = Callable[
-    [Tensor, slice], Mapping[str, Tensor]
-]  # outputs of some rows -> "loss" and other figures, a value each
+# What a module gives for some rows, and which they are, to "loss" and other figures: a value a row of each.
+Losses = Callable[[Tensor, slice], Mapping[str, Tensor]]
 
 
 class Engine:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from rich.console import Console
 
 from .checkpoint import Checkpoints
@@ -95,7 +96,7 @@ def _in_memory(prepare: Callable[[], tuple[Training, RunInfo]]) -> tuple[Trainin
     try:
         return prepare()
     except RuntimeError as err:
-        if "memory" not in str(err):
+        if not isinstance(err, torch.OutOfMemoryError) and "can't allocate memory" not in str(err):  # GPU's, CPU's
             raise
         raise TrainerError(
             "the network, its optimiser and the queue do not fit in memory; lower --width, --queue or --embedding"
@@ -148,8 +149,7 @@ class _Witness:
         self._log.record(record, self._training.line(record))
         if self._watch and (warning := self._watch.look(record)):
             self._log.say(warning)
-        due = self._training.at_checkpoint and record["step"] == self._training.step
-        if due:
+        if self._training.at_checkpoint and record["step"] == self._training.step:
             self._save()
 
     def _save(self) -> None:

