@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Without its bytecode every process of a test compiles all that it imports: half of its time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-slow chaos lint format bench clean
+.PHONY: install demo test test-slow chaos lint format bench bench-check clean
 
 install: $(STAMP)
 
@@ -65,7 +65,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks all --json build/bench.json
+	$(BIN)/python -m benchmarks all --json build/bench.json --page build/bench.html
+
+# Whether the benchmarks can be trusted: twice the work takes twice the time, and a delay is found where it is.
+bench-check: $(STAMP)
+	$(BIN)/python -m benchmarks.check
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

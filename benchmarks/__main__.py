@@ -1,7 +1,6 @@
-"""`python -m benchmarks STAGE [--json FILE]`: how fast each stage is beside its peers, and which one binds."""
+"""`python -m benchmarks`: how fast each stage is beside its peers and its limit, which binds, and what has changed."""
 
 import argparse
-import importlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -9,61 +8,149 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import machine
-from .results import Report, StageReport
-from .table import show
-from .verdict import verdict
+from sharding import DatasetError
 
-STAGES = ("ingest", "read", "augment", "train")  # in the order in which data pass through them
+from .errors import BenchmarkError
+from .measuring import STAGES, measure
+from .practice import Practice
+from .progress import progress
+from .results import Report
+
+README = Path("README.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write the JSON."""
+    """A command's exit status: 2 after an error of the user's, 1 where a stage failed or the README is behind."""
     args = _parser().parse_args(argv)
-    console = Console()
-    report = measure(args.stage, console)
+    try:
+        return int(args.does(args, Console()))
+    except (BenchmarkError, DatasetError) as err:
+        print(f"benchmarks: error: {err}", file=sys.stderr)
+        return 2
+
+
+def _measure(args: argparse.Namespace, console: Console) -> int:
+    for path in (args.json, args.page):
+        _check_writable(path)
+    with (
+        tempfile.TemporaryDirectory(prefix="skymill-benchmarks-") as folder,
+        progress(console, "measuring") as say,
+        Practice(folder=Path(folder), given=args.data, full=args.full, say=say) as data,
+    ):
+        report, failed = measure(args.stage, data)
+    if report is None:  # a rank beside the first, which reports for all
+        return 0
+    _publish(report, args, console)
+    return 1 if failed else 0
+
+
+def _publish(report: Report, args: argparse.Namespace, console: Console) -> None:
+    from .table import show
+
     show(report, console)
     if args.json is not None:
-        try:
-            report.write(args.json)
-        except OSError as err:
-            print(f"benchmarks: error: {args.json}: cannot be written ({err.strerror})", file=sys.stderr)
-            return 2
+        _write(report, args.json)
         console.print(f"written: {args.json}", highlight=False, soft_wrap=True)
+    if args.page is not None:
+        _write_page(report, args.page, console)
+
+
+def _write(report: Report, path: Path) -> None:
+    try:
+        report.write(path)
+    except OSError as err:
+        raise BenchmarkError(f"{path}: cannot be written ({err.strerror})") from None
+
+
+def _write_page(report: Report, path: Path, console: Console) -> None:
+    from .page import write_page
+
+    try:
+        write_page(report, path)
+    except OSError as err:
+        raise BenchmarkError(f"{path}: cannot be written ({err.strerror})") from None
+    console.print(f"page: {path}", highlight=False, soft_wrap=True)
+
+
+def _page(args: argparse.Namespace, console: Console) -> int:
+    from .published import read_report
+
+    _write_page(read_report(args.result), args.out or args.result.with_suffix(".html"), console)
     return 0
 
 
-def measure(stage: str, console: Console) -> Report:
-    """Run one stage's benchmark, or all; on one core, but for whole ingest jobs."""
-    import torch
+def _compare(args: argparse.Namespace, console: Console) -> int:
+    from .compare import show
+    from .published import read_report
 
-    torch.set_num_threads(1)
-    names = STAGES if stage == "all" else (stage,)
-    with tempfile.TemporaryDirectory(prefix="skymill-benchmarks-") as folder:
-        reports = _run(names, Path(folder), console)
-    rates = {report.stage: report.median(report.own) for report in reports}
-    return Report(
-        stage=stage, machine=machine.describe(), commit=machine.commit(), stages=reports, verdict=verdict(rates)
-    )
+    show(read_report(args.old), read_report(args.new), console)
+    return 0
 
 
-def _run(names: Sequence[str], folder: Path, console: Console) -> tuple[StageReport, ...]:
-    from .practice import PracticeData
+def _readme(args: argparse.Namespace, console: Console) -> int:
+    from .readme import generate, source
 
-    reports = []
-    with console.status("measuring") as status:
-        data = PracticeData(folder, say=lambda text: status.update(f"measuring: {text}"))
-        for name in names:
-            data.say(name)
-            reports.append(importlib.import_module(f"{__package__}.stages.{name}").run(data))
-    return tuple(reports)
+    old = README.read_text()
+    new = generate(old, source(old, README.parent))
+    if new == old:
+        console.print(f"{README} says what was measured", highlight=False)
+        return 0
+    if args.check:
+        print(
+            f"{README}: its figures are not those of the result it names; run python -m benchmarks readme",
+            file=sys.stderr,
+        )
+        return 1
+    README.write_text(new)
+    console.print(f"written: {README}", highlight=False)
+    return 0
+
+
+def _check_writable(path: Path | None) -> None:
+    """Before minutes of measuring, not after."""
+    if path is None:
+        return
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir():
+        raise BenchmarkError(
+            f"{path}: expected the name of a file to be written, got {path if path.is_dir() else folder}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure how fast each stage is.")
-    parser.add_argument("stage", choices=[*STAGES, "all"], help="what to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    commands = parser.add_subparsers(required=True, dest="stage", metavar="STAGE")
+    for stage in (*STAGES, "all"):
+        _add_stage(commands.add_parser(stage, help=f"measure {stage}", description=_DESCRIPTION), stage)
+    compare = commands.add_parser("compare", help="what changed between two results, beyond the noise")
+    compare.add_argument("old", type=Path, metavar="OLD", help="JSON of a run")
+    compare.add_argument("new", type=Path, metavar="NEW", help="JSON of another")
+    compare.set_defaults(does=_compare)
+    page = commands.add_parser("page", help="draw a result as one HTML page")
+    page.add_argument("result", type=Path, metavar="FILE", help="JSON of a run")
+    page.add_argument("--out", type=Path, metavar="FILE", help="the page; else beside the JSON, as .html")
+    page.set_defaults(does=_page)
+    readme = commands.add_parser("readme", help="put the figures of the result that README.md names into it")
+    readme.add_argument("--check", action="store_true", help="change nothing; exit status 1 where it would")
+    readme.set_defaults(does=_readme)
     return parser
+
+
+_DESCRIPTION = (
+    "Rates of ours and of peers on the same bytes, in turns; the machine's limits; promised ratios; the verdict. "
+    "Under torchrun `train` measures how it scales over ranks."
+)
+
+
+def _add_stage(parser: argparse.ArgumentParser, stage: str) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="draw them there, as one HTML page")
+    parser.add_argument("--full", action="store_true", help="for publication: more points, more runs")
+    if stage != "ingest":
+        parser.add_argument("--data", metavar="DATASET", help="a folder or URL; else data are made on the spot")
+    parser.set_defaults(does=_measure, data=None)
 
 
 if __name__ == "__main__":

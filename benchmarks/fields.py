@@ -5,7 +5,6 @@ fast a frame unpacks depends on its noise, which is the practice survey's.
 """
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
+from ingest.plan import LONGEST_STRIP, SHORTEST_STRIP
 from ingest.simulate.expose import expose
 from ingest.simulate.frames import encode_frame, frame_name
 from ingest.simulate.geometry import COLUMNS, RERUN, ROWS, STRIPS, Field, pixel_of, sky_of
 from ingest.tables import SDSS_BANDS
 
-FIELDS = 8  # two strips of the plan, one for each of two workers
 SPARSE, DENSE = 2, 300  # galaxies a field
+QUICK_STRIP = 3  # fields
+_SHORT_STRIPS = 24  # the plan makes strips longer before it makes more of them
 _SEED = 1
 _SIDE_PX = 80  # no stamp leaves a camcol's side, which has no neighbour
 _END_ROWS = 64  # nearer to a field's end an object belongs to its neighbour
@@ -33,25 +34,38 @@ Float64s = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Frames on disk, in the archive's layout, and catalogues over them."""
+    """So many consecutive fields on disk, in the archive's layout."""
 
     frames: Path
-    catalogs: Mapping[int, Path]  # galaxies a field -> file
+    number: int
+
+    def catalog(self, density: int, number: int) -> Path:
+        """A catalogue of the first ``number`` fields; a sparser one has the first objects of a denser one's fields."""
+        path = self.frames.with_name(f"catalog-{density}-{number}.parquet")
+        pa.parquet.write_table(_catalog(number, density), path)
+        return path
 
 
-def make_fields(folder: Path, number: int = FIELDS, processes: int = 2) -> Fields:
-    """Write ``number`` consecutive fields of one run, and a sparse and a dense catalogue of the same frames."""
-    fields = [Field(STRIPS[1], index) for index in range(number)]
-    skies = [_positions(field) for field in fields]
-    found = Fields(folder / "frames", {density: folder / f"catalog-{density}.parquet" for density in (SPARSE, DENSE)})
-    (found.frames / frame_name(fields[0], "r")).parent.mkdir(parents=True)
+def strip_of(workers: int, *, full: bool) -> int:
+    """How many fields a worker gets, so that the plan cuts those of all workers into one strip for each."""
+    if not full:
+        return QUICK_STRIP
+    return SHORTEST_STRIP if workers <= _SHORT_STRIPS else LONGEST_STRIP
+
+
+def make_fields(folder: Path, number: int, processes: int = 2) -> Fields:
+    """Write ``number`` consecutive fields of one run, with as many sources as the dense catalogue has."""
+    found = Fields(folder / "frames", number)
+    (found.frames / frame_name(_field(0), "r")).parent.mkdir(parents=True)
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        frames = [(found.frames, field, band) for field in fields for band in SDSS_BANDS]
+        frames = [(found.frames, _field(index), band) for index in range(number) for band in SDSS_BANDS]
         for _ in pool.map(_write_frame, *zip(*frames, strict=True)):
             pass  # what went wrong in a process is raised here
-    for density, path in found.catalogs.items():
-        pa.parquet.write_table(_catalog(fields, skies, density), path)
     return found
+
+
+def _field(index: int) -> Field:
+    return Field(STRIPS[1], index)
 
 
 def _positions(field: Field) -> tuple[Float64s, Float64s]:
@@ -79,17 +93,16 @@ def _paint(image: npt.NDArray[np.float32], x: float, y: float, flux: float) -> N
     image[low : low + len(along), left : left + len(along)] += patch.astype(np.float32)
 
 
-def _catalog(fields: Sequence[Field], skies: Sequence[tuple[Float64s, Float64s]], density: int) -> pa.Table:
-    count = density * len(fields)
-    number = np.repeat([field.number for field in fields], density)
-    place = np.tile(np.arange(density), len(fields))
+def _catalog(fields: int, density: int) -> pa.Table:
+    skies = [_positions(_field(index)) for index in range(fields)]
+    count = density * fields
+    number = np.repeat([_field(index).number for index in range(fields)], density)
     ra, dec = (np.concatenate([sky[axis][:density] for sky in skies]) for axis in (0, 1))
-    run, camcol = fields[0].strip.run, fields[0].strip.camcol
     return pa.table(
         {
-            "objid": 1000 * number + place,
-            "run": np.full(count, run),
-            "camcol": np.full(count, camcol),
+            "objid": 1000 * number + np.tile(np.arange(density), fields),
+            "run": np.full(count, STRIPS[1].run),
+            "camcol": np.full(count, STRIPS[1].camcol),
             "field": number,
             "rerun": [RERUN] * count,
             "ra": ra,

@@ -1,35 +1,75 @@
-"""A report as people read it."""
+"""A report as people read it on a terminal."""
 
+from collections.abc import Mapping
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from .results import Report, Result
+from .results import Promise, Report
+from .wording import bound, by_stage, megabytes, outcome, quartiles, rate, ratio, share, short, stage
+
+_COLOURS = {True: "green", False: "red", None: "yellow"}  # of promises
 
 
 def show(report: Report, console: Console) -> None:
-    """Print every result, the ratios, what was left out, and the verdict."""
-    table = Table("", "rate", "", "quartiles", "MB/s", title=f"benchmarks: {report.stage}", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "left" if column is table.columns[2] else "right"
-    for stage in report.stages:
-        for result in stage.results:
-            table.add_row(*_row(result))
+    """Print every result beside its limit, what became of the promises, what was left out, and the verdict."""
+    console.print(_results(report))
+    if report.promises:
+        console.print(_promises(report.promises))
+    promised = {promise.what for promise in report.promises}
+    others = {name: value for name, value in report.ratios.items() if name not in promised}
+    if others:
+        console.print(_ratios(others))
+    for peer, why in report.left_out.items():
+        console.print(Text(f"left out: {peer}: {why}"))
+    console.print(Text(report.verdict, style="bold"))
+
+
+def titled(title: str, *columns: str) -> Table:
+    """A table with few lines, for all to fit into 100 columns."""
+    heading = Text(f"\n{title}", style="bold")
+    return Table(*columns, title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def right(table: Table, *numbers: int) -> Table:
+    """Align these columns to the right, unbroken."""
+    for number in numbers:
+        table.columns[number].justify = "right"
+        table.columns[number].no_wrap = True
+    return table
+
+
+def _results(report: Report) -> Table:
+    columns = ("", "rate", "", "quartiles", "MB/s", "of limit")
+    table = titled(f"benchmarks: {report.stage}", *columns)
+    for name, results in by_stage(report.results):
+        table.add_row(Text(name, style="bold"))
+        for result in results:
+            of_limit = share(report.of_limit(result))
+            cells = (rate(result.median), result.unit, quartiles(result), megabytes(result), of_limit)
+            table.add_row(Text(short(result.name)), *map(Text, cells))
         table.add_section()
-    console.print(table)
-    for stage in report.stages:
-        for pair, (name, ratio) in zip(stage.pairs, stage.ratios().items(), strict=True):
-            wanted = f"  (wanted: {stage.wanted[pair]:g})" if pair in stage.wanted else ""
-            console.print(f"{ratio:8,.2f}  {name}{wanted}", highlight=False, soft_wrap=True)
-        for peer in stage.left_out:
-            console.print(f"left out: {peer}, which is not installed", highlight=False)
-    console.print(report.verdict, highlight=False)
+    return right(table, 1, 3, 4, 5)
 
 
-def _row(result: Result) -> tuple[str, str, str, str, str]:
-    megabytes = result.median * result.bytes_per_image / 1e6
-    quartiles = f"{_rate(result.q25)} - {_rate(result.q75)}" if result.runs > 1 else "one run"
-    return result.name, _rate(result.median), result.unit, quartiles, _rate(megabytes)
+def _promises(promises: tuple[Promise, ...]) -> Table:
+    table = titled("promises", "", "measured", "promised", "")
+    for promise in promises:
+        measured = "" if promise.measured is None else ratio(promise.measured)
+        told = Text(outcome(promise), style=_COLOURS[promise.kept])
+        table.add_row(Text(of_stage(promise.what)), measured, bound(promise), told)
+    return right(table, 1, 2)
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _ratios(ratios: Mapping[str, float]) -> Table:
+    table = titled("other ratios", "", "ratio")
+    for name, value in ratios.items():
+        table.add_row(Text(of_stage(name)), ratio(value))
+    return right(table, 1)
+
+
+def of_stage(name: str) -> str:
+    """The stage once, though both of a ratio's names have it."""
+    return f"{stage(name)}: {short(name)}" if stage(name) else name

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from .results import Param, Result
+from .results import Limit, Param, Result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +19,7 @@ class Contender:
     warm_up: Callable[[], object] | None = None  # in place of the first step, where that takes too long
     bytes_per_image: int
     params: Mapping[str, Param]
+    limit: Limit | None = None  # None only for limits themselves
 
 
 def race(
@@ -45,11 +46,19 @@ def race(
             sync()
             rates[each.name].append(images / (clock() - began))
     return tuple(
-        summary(each.name, each.unit, rates[each.name], each.bytes_per_image, each.params) for each in contenders
+        summary(each.name, each.unit, rates[each.name], each.bytes_per_image, each.params, each.limit)
+        for each in contenders
     )
 
 
-def summary(name: str, unit: str, rates: Sequence[float], bytes_per_image: int, params: Mapping[str, Param]) -> Result:
+def summary(
+    name: str,
+    unit: str,
+    rates: Sequence[float],
+    bytes_per_image: int,
+    params: Mapping[str, Param],
+    limit: Limit | None = None,
+) -> Result:
     """The median and the quartiles of some runs' rates."""
     q25, median, q75 = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else 3 * [rates[0]]
     return Result(
@@ -61,4 +70,5 @@ def summary(name: str, unit: str, rates: Sequence[float], bytes_per_image: int, 
         runs=len(rates),
         bytes_per_image=bytes_per_image,
         params=params,
+        limit=limit,
     )

@@ -21,7 +21,7 @@ _NO_BLUR_PX = 0.01  # DALI wants a width above 0
 
 def kornia_views(work: Work, device: torch.device) -> Callable[[], list[Tensor]]:
     """A function that makes each view of all stamps (batch, band, y, x): one warp, mirrored, and the plan's blur."""
-    stamps = work.stamps.to(device)
+    stamps = work.stamps.images.to(device)
     views = [_kornia_view(stamps, plan) for plan in work.plans]
     return lambda: [view() for view in views]
 
@@ -53,16 +53,16 @@ def _to_view(plan: Plan) -> Tensor:
     return inverse[:, :2]
 
 
-def dali_views(work: Work, device: torch.device) -> Callable[[], list[Any]]:
+def dali_views(work: Work, device: torch.device, threads: int = 1) -> Callable[[], list[Any]]:
     """A function that makes each view of all stamps, as DALI's tensors (band, y, x, 1).
 
     It repeats the stamp's edge where ours mirrors it, and its blur ends at 3 sigma.
     """
-    pipelines = [_dali_pipeline(work, plan, device) for plan in work.plans]
+    pipelines = [_dali_pipeline(work, plan, device, threads) for plan in work.plans]
     return lambda: [pipeline.run()[0] for pipeline in pipelines]
 
 
-def _dali_pipeline(work: Work, plan: Plan, device: torch.device) -> Any:
+def _dali_pipeline(work: Work, plan: Plan, device: torch.device, threads: int) -> Any:
     from nvidia.dali import fn, types
     from nvidia.dali.pipeline import Pipeline
 
@@ -76,13 +76,13 @@ def _dali_pipeline(work: Work, plan: Plan, device: torch.device) -> Any:
     pipeline: Any
     with Pipeline(  # type: ignore[no-untyped-call]
         batch_size=rows,
-        num_threads=1,
+        num_threads=threads,
         device_id=torch.cuda.current_device() if on_gpu else None,
         prefetch_queue_depth=1,  # a run's work is done in its own time
         exec_pipelined=False,
         exec_async=False,
     ) as pipeline:
-        image = _constant(work.stamps[..., None].to(device), backend, "FHWC")
+        image = _constant(work.stamps.images[..., None].to(device), backend, "FHWC")
         view = fn.warp_affine(
             image, matrix=_constant(matrix), size=(plan.size_px,) * 2, interp_type=types.DALIInterpType.INTERP_LINEAR
         )

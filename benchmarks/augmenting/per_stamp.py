@@ -2,18 +2,19 @@
 
 Equal footing: angles, flips, shifts, gains, widths and noise levels are those of the plan, given ready-made as plain
 numbers; nothing is done to bands without blur or noise. What else they leave out is said with each. Images are
-(y, x, band) as in that code, and only seen so: the stamps are not transposed in memory.
+(y, x, band) as in that code, and only seen so: the stamps are not transposed in memory. The interpreter's lock keeps
+threads from working side by side, so several processes do, as data loaders have them; they import this file, which is
+why it does without torch.
 """
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from augment import VIEW_PX
-
-from .work import STAMP_PX, Work, blur_sigma_px
 
 Float32s = npt.NDArray[np.float32]
 
@@ -22,6 +23,7 @@ Float32s = npt.NDArray[np.float32]
 class Recipe:
     """One view of one stamp, in plain numbers and numpy's."""
 
+    size_px: int  # side of the view
     angle_deg: float  # counter-clockwise as numpy.rot90
     flip: bool  # along x, before the turn
     shift_px: tuple[int, int]  # (y, x) of the object from the view's centre
@@ -33,25 +35,37 @@ class Recipe:
 
 Way = Callable[[Float32s, Recipe, np.random.Generator], Float32s]
 
+Rows = Sequence[tuple[Float32s, Recipe]]
 
-def recipes(work: Work, view: int) -> list[Recipe]:
-    """What is to become of each stamp."""
-    drawn, plan, widths = work.drawn[view], work.plans[view], blur_sigma_px(work.plans[view])
-    to_stamp = np.tile(np.eye(3), (len(plan.affine), 1, 1))
-    to_stamp[:, :2, :2] = plan.affine[:, :, :2].flip(1, 2).numpy()
-    to_stamp[:, :2, 2] = plan.affine[:, :, 2].flip(1).numpy()
-    return [
-        Recipe(
-            angle_deg=float(drawn.angle_deg[row]),
-            flip=bool(drawn.flip[row]),
-            shift_px=(int(drawn.shift_px[row, 0]), int(drawn.shift_px[row, 1])),
-            matrix=to_stamp[row],
-            gain=plan.gain[row].float().numpy(),
-            blur_px=widths[row].numpy(),
-            noise=plan.noise_sigma[row].float().numpy(),
-        )
-        for row in range(len(to_stamp))
-    ]
+_rows: Rows = ()  # of a process
+
+
+def maker(rows: Rows, processes: int, opened: ExitStack) -> Callable[[Way], int]:
+    """A function that makes all views in a way, once in each of the processes, and says how many they were.
+
+    Views stay in the process that made them: handing them over costs nothing. One process is this one.
+    """
+    if processes == 1:
+        return lambda way: _count(way, rows)
+    context = multiprocessing.get_context("forkserver")
+    pool = opened.enter_context(
+        ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(rows,))
+    )
+    return lambda way: sum(pool.map(_count_here, [way] * processes))
+
+
+def _begin(rows: Rows) -> None:
+    global _rows
+    _rows = rows
+
+
+def _count_here(way: Way) -> int:
+    return _count(way, _rows)
+
+
+def _count(way: Way, rows: Rows) -> int:
+    rng = np.random.default_rng(0)
+    return len([way(stamp, recipe, rng) for stamp, recipe in rows])
 
 
 def turned_and_cropped(stamp: Float32s, recipe: Recipe, rng: np.random.Generator) -> Float32s:
@@ -61,8 +75,9 @@ def turned_and_cropped(stamp: Float32s, recipe: Recipe, rng: np.random.Generator
     image = np.moveaxis(stamp * recipe.gain[:, None, None], 0, -1)
     image = np.flip(image, axis=1) if recipe.flip else image
     turned = rotate(image, recipe.angle_deg)
-    y, x = (STAMP_PX // 2 - VIEW_PX // 2 - shift for shift in recipe.shift_px)
-    return _finished(turned[y : y + VIEW_PX, x : x + VIEW_PX], recipe, rng)
+    size = recipe.size_px
+    y, x = (side // 2 - size // 2 - shift for side, shift in zip(stamp.shape[1:], recipe.shift_px, strict=True))
+    return _finished(turned[y : y + size, x : x + size], recipe, rng)
 
 
 def warped(stamp: Float32s, recipe: Recipe, rng: np.random.Generator) -> Float32s:
@@ -70,7 +85,8 @@ def warped(stamp: Float32s, recipe: Recipe, rng: np.random.Generator) -> Float32
     from skimage.transform import warp
 
     image = np.moveaxis(stamp * recipe.gain[:, None, None], 0, -1)
-    return _finished(warp(image, recipe.matrix, output_shape=(VIEW_PX, VIEW_PX), mode="reflect"), recipe, rng)
+    shape = (recipe.size_px, recipe.size_px)
+    return _finished(warp(image, recipe.matrix, output_shape=shape, mode="reflect"), recipe, rng)
 
 
 def _finished(view: Float32s, recipe: Recipe, rng: np.random.Generator) -> Float32s:

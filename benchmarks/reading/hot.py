@@ -1,75 +1,133 @@
-"""Everything that reads from files that the system holds in its page cache, as contenders of one race."""
+"""The same images from files that the system holds in its page cache: the limit, our reader and others, in one race."""
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sharding import Dataset
-from sharding.convert import convert
-from sharding.dali_index import write_index
-from sharding.encoding import Encoding, decode
 
-from ..results import Param
+from ..limits.names import HOST_TO_DEVICE, memory_copy
+from ..practice import available_cores
+from ..results import Limit
 from ..timing import Contender
-from . import peers
+from . import names, peers
+from .contender import own_reading, passes, reading
 from .copying import Check, by_google, by_ours, copy_all, no_check
-from .images import BANDS, IMAGE_SHAPE, SIGMA, random_dataset
-from .own import OwnReader, open_for_plain_reads
+from .material import Amount, Indices, Material
+from .own import open_for_plain_reads
 
-THREADS = (1, 2)
-IMAGE_BYTES = 4 * int(np.prod(IMAGE_SHAPE))
-CHECKS: dict[str, Check] = {"": no_check, " and google_crc32c": by_google, " and our CRC32C": by_ours}
-PLAIN, FRESH = ", plain reads", ", first pass over a fresh mapping"
-WEBDATASET = "read: webdataset library, decoding"
-ZARR = "read: zarr-python, random batches"
-HDF5 = "read: h5py contiguous, random batches"
-TENSORSTORE = "read: TensorStore, random batches"
-PEERS = ("webdataset", "nvidia.dali", "zarr", "h5py", "tensorstore")
-
-Step = Callable[[], int]
-Indices = npt.NDArray[np.int64]
-Images = npt.NDArray[np.float32]
+PEERS: Mapping[str, str] = {  # peer -> its package
+    "webdataset library": "webdataset",
+    "DALI's tar reader": "nvidia.dali",
+    "zarr-python": "zarr",
+    "h5py": "h5py",
+    "TensorStore": "tensorstore",
+}
+_CHECKS: Mapping[str, Check] = dict(zip(names.CHECKS, (no_check, by_google, by_ours), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Amount:
-    """How many images are read, of datasets of how many."""
+class Hot:
+    """The contenders over one material. Those of one number of threads follow each other: they are compared."""
 
-    samples: int = 8192  # 1.9 GB: no cache of a processor holds them
-    batch: int = 256
-    encoded: int = 2048  # samples of the int16 dataset
-    by_slow: int = 2048  # images that a slow peer reads in a run
-    by_slowest: int = 256
-    few: int = 10_000
-    many: int = 1_000_000
-    of_both: int = 4096  # images read, of few and of many
+    material: Material
+    amount: Amount
+    threads: tuple[int, ...]
 
+    def contenders(self) -> Iterator[Contender]:
+        """All of them, but for peers that are not installed."""
+        for threads in self.threads:
+            yield from self._copying(threads)
+            yield from self._own(threads)
+            if is_installed("nvidia.dali"):
+                yield self._dali(threads)
+            if threads == self.threads[0]:
+                yield from self._peers()
+        if self.material.at_url:
+            yield from self._from_url()
+        if has_gpu():
+            yield self._to_gpu(max(self.threads))
 
-def ours(container: str = "tar", threads: int = 1, *, check: bool = True, how: str = "") -> str:
-    """Name of one of our results."""
-    return f"read: skymill {container}, {_threads(threads)}{how}{'' if check else ', no checksums'}"
+    def _copying(self, threads: int) -> Iterator[Contender]:
+        images, batches = self.material.images, self._batches(threads)
+        rows = images.reshape(len(images), -1).view(np.uint8)
+        out = np.zeros((self.amount.batch, rows.shape[1]), dtype=np.uint8)
+        for name, check in _CHECKS.items():
+            if check is not by_google or threads == 1:  # more threads gain nothing from it
+                step = partial(copy_all, rows, batches, out, threads, check)
+                yield self._reading(names.copying(name, threads), step, threads=threads)
 
+    def _own(self, threads: int) -> Iterator[Contender]:
+        material, batches = self.material, self._batches(threads)
+        for container, dataset in (("tar", material.tar), ("zarr", material.zarr)):
+            for check in (True, False):
+                name = names.ours(container, threads, check=check)
+                yield own_reading(name, dataset, batches, threads, container=container, check=check)
+        kind, path = material.container, material.local.path
+        plain = material.opened.enter_context(open_for_plain_reads(path))
+        yield own_reading(names.ours(kind, threads, how=names.PLAIN), plain, batches, threads, container=kind)
+        if threads == 1:
+            fresh = material.opened.enter_context(Dataset.open(path))
+            first = passes(self.amount.samples, self.amount.first, self.amount.batch, threads)
+            yield own_reading(names.ours(kind, how=names.FRESH), fresh, first, container=kind, anew=True)
 
-def copying(check: str, threads: int) -> str:
-    """Name of a limit; ``check`` is one of `CHECKS`."""
-    return f"read: copy in memory{check}, {_threads(threads)}"
+    def _dali(self, threads: int) -> Contender:
+        material, batches = self.material, self._batches(threads)
+        pipeline = peers.dali_pipeline(material.shards, material.index, self.amount.batch, threads)
+        return self._reading(names.dali(threads), partial(_run_dali, pipeline, len(batches)), threads=threads)
 
+    def _peers(self) -> Iterator[Contender]:
+        amount, material = self.amount, self.material
+        few, fewest = (passes(amount.samples, n, amount.batch, 1) for n in (amount.by_slow, amount.by_slowest))
+        if is_installed("webdataset"):
+            stream = partial(peers.webdataset_batches, material.shards, amount.batch)
+            yield self._reading(names.WEBDATASET, partial(_whole_batches, stream, amount.batch, len(few)))
+        if is_installed("h5py"):
+            step = _pass(lambda: peers.hdf5_batches(material.hdf5, self._batches(1)))
+            yield self._reading(names.HDF5, step, container="hdf5")
+        if is_installed("zarr"):
+            step = _pass(lambda: peers.zarr_batches(material.zarr.path, [material.slots[each] for each in fewest]))
+            yield self._reading(names.ZARR, step, container="zarr")
+        if is_installed("tensorstore"):
+            step = _pass(lambda: peers.tensorstore_batches(material.zarr.path, [material.slots[each] for each in few]))
+            of_all = memory_copy(available_cores())
+            yield self._reading(names.TENSORSTORE, step, threads=None, container="zarr", limit=of_all)
 
-def dali(threads: int) -> str:
-    """Name of a result of DALI."""
-    return f"read: DALI, raw bytes, {_threads(threads)}"
+    def _from_url(self) -> Iterator[Contender]:
+        """Few images and small batches: a request for each takes time."""
+        batch = max(1, self.amount.batch // 4)
+        batches = passes(self.amount.samples, self.amount.by_url, batch, 1)
+        for threads in sorted({min(self.threads), max(self.threads)}):
+            yield own_reading(names.at_url(threads), self.material.place, batches, threads, container="url")
 
+    def _to_gpu(self, threads: int) -> Contender:
+        material = self.material
+        name = names.ours(material.container, threads, how=names.TO_GPU)
+        contender = own_reading(
+            name, material.local, self._batches(threads), threads, container=material.container, device="cuda"
+        )
+        return replace(contender, limit=Limit(HOST_TO_DEVICE, material.local.pixel_bytes / 1e9))
 
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"
+    def _batches(self, threads: int) -> list[Indices]:
+        return passes(self.amount.samples, self.amount.images, self.amount.batch, threads)
+
+    def _reading(
+        self,
+        name: str,
+        step: Callable[[], int],
+        *,
+        threads: int | None = 1,
+        container: str = "tar",
+        limit: str | None = None,
+    ) -> Contender:
+        local = self.material.local
+        found = reading(name, step, local, batch=self.amount.batch, threads=threads, container=container)
+        return replace(found, limit=Limit(limit, local.pixel_bytes / 1e9)) if limit else found
 
 
 def is_installed(package: str) -> bool:
@@ -80,123 +138,22 @@ def is_installed(package: str) -> bool:
         return False
 
 
-def random_batches(samples: int, images: int, batch: int) -> list[Indices]:
-    """Whole batches of ``images`` different samples of a dataset, in random order; the same in every call."""
-    drawn = np.random.default_rng(0).permutation(samples)[: images // batch * batch]
-    return list(drawn.reshape(-1, batch))
+def has_gpu() -> bool:
+    """Whether batches can be read into a GPU's memory."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
-class Hot:
-    """The contenders over ``folder / "tar"``, a dataset of random images; ``opened`` is left with what must be closed.
-
-    Everything but the tar is written into ``folder`` when its contender is made.
-    """
-
-    def __init__(self, folder: Path, amount: Amount, opened: ExitStack) -> None:
-        self._folder, self._amount, self._opened = folder, amount, opened
-        self._batches = random_batches(amount.samples, amount.samples, amount.batch)
-        self._tar = self._open(Dataset.open(folder / "tar"))
-
-    def contenders(self) -> Iterator[Contender]:
-        """All of them, but for peers that are not installed."""
-        images = in_memory(self._tar)
-        yield from self._limits(images)
-        yield from self._own()
-        yield from self._own_int16()
-        yield from self._sequential_peers()
-        yield from self._random_peers(images)
-
-    def _limits(self, images: Images) -> Iterator[Contender]:
-        rows = images.reshape(len(images), -1).view(np.uint8)
-        out = np.zeros((self._amount.batch, rows.shape[1]), dtype=np.uint8)
-        for threads in THREADS:
-            for name, check in CHECKS.items():
-                step = partial(copy_all, rows, self._batches, out, threads, check)
-                yield self._contender(copying(name, threads), step, threads=threads)
-
-    def _own(self) -> Iterator[Contender]:
-        plain = self._open(open_for_plain_reads(self._folder / "tar"))
-        zarr = self._open(convert(self._folder / "tar", self._folder / "zarr", container="zarr"))
-        for container, how, dataset in (("tar", "", self._tar), ("tar", PLAIN, plain), ("zarr", "", zarr)):
-            for threads in THREADS:
-                for check in (True, False):
-                    reader = OwnReader(dataset, self._batches, threads, check=check)
-                    yield self._own_contender(ours(container, threads, check=check, how=how), reader, threads)
-        reader = OwnReader(self._open(Dataset.open(self._folder / "tar")), self._batches, 1, anew=True)
-        yield self._own_contender(ours(how=FRESH), reader, 1)
-
-    def _own_int16(self) -> Iterator[Contender]:
-        """What is stored; and apart from it decoding, as readers on the host and as the trainer do it."""
-        import torch
-
-        from sharding.decode import decode_on_device
-
-        count = self._amount.encoded
-        encoding = Encoding.of("int16", 0.25, dict.fromkeys(BANDS, SIGMA))
-        dataset = self._open(random_dataset(self._folder / "int16", count, encoding))
-        batches = random_batches(count, count, self._amount.batch)
-        for threads in THREADS:
-            reader = OwnReader(dataset, batches, threads)
-            contender = self._own_contender(ours("tar of int16", threads), reader, threads)
-            yield replace(contender, bytes_per_image=dataset.pixel_bytes)
-        raw = np.empty((len(batches[0]), dataset.pixel_bytes), dtype=np.uint8)
-        dataset.read_into(batches[0], raw)
-        stored = raw.view(dataset.stored_dtype).reshape(-1, *IMAGE_SHAPE)
-        objid, steps = dataset.dither(batches[0]) or (batches[0], None)
-        tensors = [torch.from_numpy(values) for values in (stored, objid, steps)]
-        host, device = partial(_decode, decode, stored, objid, steps), partial(_decode, decode_on_device, *tensors)
-        yield self._contender("read: decode int16, on the host", host, threads=1)
-        yield self._contender("read: decode int16, by torch on the CPU", device, threads=1)
-
-    def _sequential_peers(self) -> Iterator[Contender]:
-        batch, paths = self._amount.batch, peers.shard_paths(self._tar)
-        if is_installed("webdataset"):
-            count = self._amount.by_slow // batch
-            yield self._contender(WEBDATASET, lambda: _pass(islice(peers.webdataset_batches(paths, batch), count)))
-        if is_installed("nvidia.dali"):
-            indices = write_index(self._folder / "tar", self._folder / "index")
-            for threads in THREADS:
-                pipeline = peers.dali_pipeline(paths, indices, batch, threads)
-                step = partial(_run_dali, pipeline, len(self._batches))
-                yield self._contender(dali(threads), step, threads=threads)
-
-    def _random_peers(self, images: Images) -> Iterator[Contender]:
-        amount, zarr, hdf5 = self._amount, self._folder / "zarr", self._folder / "images.h5"
-        few, fewest = (self._batches[: count // amount.batch] for count in (amount.by_slow, amount.by_slowest))
-        if is_installed("zarr"):
-            yield self._contender(ZARR, lambda: _pass(peers.zarr_batches(zarr, fewest)))
-        if is_installed("h5py"):
-            peers.write_hdf5(hdf5, images)
-            yield self._contender(HDF5, lambda: _pass(peers.hdf5_batches(hdf5, few)))
-        if is_installed("tensorstore"):
-            yield self._contender(TENSORSTORE, lambda: _pass(peers.tensorstore_batches(zarr, few)))
-
-    def _open(self, dataset: Dataset) -> Dataset:
-        return self._opened.enter_context(dataset)
-
-    def _own_contender(self, name: str, reader: OwnReader, threads: int) -> Contender:
-        return replace(self._contender(name, reader.finish, threads=threads), prepare=reader.begin)
-
-    def _contender(self, name: str, step: Step, *, threads: int | None = None) -> Contender:
-        params: dict[str, Param] = {"batch": self._amount.batch, "page_cache": "warm"}
-        if threads is not None:
-            params["threads"] = threads
-        return Contender(name=name, step=step, bytes_per_image=IMAGE_BYTES, params=params)
+def _pass(batches: Callable[[], Iterable[Any]]) -> Callable[[], int]:
+    return lambda: sum(map(len, batches()))
 
 
-def in_memory(dataset: Dataset) -> Images:
-    """All images of a dataset of float32, in its order."""
-    images = np.empty((len(dataset), *dataset.image_shape), dtype=np.float32)
-    dataset.read_into(np.arange(len(dataset)), images.reshape(len(dataset), -1).view(np.uint8))
-    return images
-
-
-def _decode(by: Callable[..., Any], *arguments: Any) -> int:
-    return len(by(*arguments))
-
-
-def _pass(batches: Iterable[Sequence[object] | Images]) -> int:
-    return sum(map(len, batches))
+def _whole_batches(stream: Callable[[], Iterable[Any]], batch: int, count: int) -> int:
+    """Take so many batches, pass after pass; what fills none at the end of a pass is not counted."""
+    every = itertools.chain.from_iterable(stream() for _ in itertools.count())
+    whole = (images for images in every if len(images) == batch)
+    return sum(map(len, itertools.islice(whole, count)))
 
 
 def _run_dali(pipeline: Any, batches: int) -> int:

@@ -1,4 +1,4 @@
-"""Our reader, as the read benchmark runs it: on the CPU, from mapped files or by plain reads."""
+"""Our reader, as the read benchmark runs it: from mapped files, by plain reads or from a URL."""
 
 import importlib
 import itertools
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Indices = npt.NDArray[np.int64]
 
 _BUFFERS = 3  # of a reader: one in use, the others read ahead
+_AHEAD = _BUFFERS - 1
 _READ_AHEAD_S = 0.05  # several times what reading two batches takes
 _STATUS = Path("/proc/self/status")
 
@@ -36,18 +37,27 @@ def open_for_plain_reads(folder: Path) -> Dataset:
 class OwnReader:
     """A reader of some batches, timed as in the middle of an epoch: its buffers are there, and it has read ahead.
 
-    ``anew`` has it map the shards again before each pass. What was read ahead before the clock began is not counted.
+    ``anew`` has it map the shards again before each pass, ``decoded`` makes pixels of what is stored, in the thread
+    that takes the batches. The batches are all that is read while the clock runs: others are read ahead before it.
     """
 
     def __init__(
-        self, dataset: Dataset, batches: Sequence[Indices], threads: int, *, check: bool = True, anew: bool = False
+        self,
+        dataset: Dataset,
+        batches: Sequence[Indices],
+        threads: int,
+        *,
+        check: bool = True,
+        anew: bool = False,
+        decoded: bool = False,
+        device: str = "cpu",
     ) -> None:
         import torch
 
         from sharding.reader import Reader
 
-        self._dataset, self._batches, self._anew = dataset, batches, anew
-        self._reader = Reader(dataset, torch.device("cpu"), threads=threads, check=check)
+        self._dataset, self._batches, self._anew, self._decoded = dataset, batches, anew, decoded
+        self._reader = Reader(dataset, torch.device(device), threads=threads, check=check)
         self._under_way: Iterator[Batch] = iter(())
 
     def begin(self) -> None:
@@ -55,16 +65,17 @@ class OwnReader:
         if self._anew:
             self._dataset.storage.close()
             self._dataset.storage = open_storage(self._dataset.path, self._dataset.manifest)
-        first = [self._batches[0]] * _BUFFERS
+        first = itertools.repeat(self._batches[0], _BUFFERS + _AHEAD)
         self._under_way = self._reader.batches(itertools.chain(first, self._batches))
-        for _ in first:
+        for _ in range(_BUFFERS):
             next(self._under_way)
         time.sleep(_READ_AHEAD_S)
 
     def finish(self) -> int:
-        """Read the rest of the pass; gives the number of images. They stay as they are stored."""
-        count = [len(batch.stored) for batch in self._under_way]
-        return sum(count[_BUFFERS - 1 :])
+        """Read the batches; gives the number of images."""
+        for _ in range(_AHEAD):
+            next(self._under_way)
+        return sum(len(batch.pixels() if self._decoded else batch.stored) for batch in self._under_way)
 
 
 def read_once(dataset: Dataset, batches: Iterable[Indices], threads: int) -> int:
@@ -77,13 +88,18 @@ def read_once(dataset: Dataset, batches: Iterable[Indices], threads: int) -> int
     return sum(len(batch.stored) for batch in reader.batches(batches))
 
 
-def anonymous_growth_mb(folder: Path, batches: Sequence[Indices], threads: int) -> float:
+def can_tell_memory() -> bool:
+    """Whether this system tells a process's own memory."""
+    return _STATUS.exists()
+
+
+def anonymous_growth_mb(location: Path | str, batches: Sequence[Indices], threads: int) -> float:
     """By how much a process's own memory grows from before the dataset is opened to the end of a pass [MB]."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_anonymous_growth_mb, folder, batches, threads).result()
+        return pool.submit(_anonymous_growth_mb, location, batches, threads).result()
 
 
-def _anonymous_growth_mb(folder: Path, batches: Sequence[Indices], threads: int) -> float:
+def _anonymous_growth_mb(location: Path | str, batches: Sequence[Indices], threads: int) -> float:
     importlib.import_module("sharding.reader")  # the memory of torch and compiled code is not the reader's
     before, most = _anonymous_bytes(), 0
 
@@ -93,7 +109,7 @@ def _anonymous_growth_mb(folder: Path, batches: Sequence[Indices], threads: int)
             yield batch
             most = max(most, _anonymous_bytes())
 
-    with Dataset.open(folder) as dataset:
+    with Dataset.open(location) as dataset:
         read_once(dataset, watched(), threads)
         most = max(most, _anonymous_bytes())
     return (most - before) / 1e6

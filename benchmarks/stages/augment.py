@@ -1,74 +1,195 @@
 """Stamps to views: two views of 64 pixels of each stamp of 107, five bands, in views/s; beside others and the limit.
 
 Equal footing: the same stamps, and for each view the same turn, flip, size, shift, gains, blurs and noise levels, drawn
-beforehand (`augmenting`, where each peer says what it leaves out). The limit is a copy of as many bytes as a stamp and
-its views have: `VIEW_BYTES` for each view, of which MB/s tells. The verdict, which is in images/s, takes our rate with
-the drawing of the parameters in it, on the accelerator where there is one. There at least 300,000 views/s are wanted.
+beforehand (`augmenting`; `told` says what each peer leaves out). The limit is a copy of as many bytes as a stamp and
+its views have. Then how the rate goes with threads, batch, sides, encodings and presets. The verdict, which is in
+images/s, takes our rate with all threads and with the drawing of the parameters in it, on the accelerator where there
+is one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 
-from ..augmenting import contenders as ways
-from ..augmenting.contenders import Amount, contenders, named, on_accelerator
-from ..augmenting.work import BANDS, STAMP_PX, VIEWS, make_work
-from ..practice import PracticeData
-from ..results import Result, StageReport
+from augment import VIEW_PX, AugmentError, preset
+
+from ..augmenting import told
+from ..augmenting.amount import FULL, QUICK, Amount
+from ..augmenting.contenders import CPU, CUDA, DRAWN, OP, Ways, named
+from ..augmenting.work import VIEWS, Stamps, given_stamps, make_work, noise_stamps
+from ..errors import BenchmarkError
+from ..limits import threads_text
+from ..practice import Practice
+from ..results import Param, Result, StageReport
 from ..timing import Contender, race
 
-FULL, PLAIN = PRESETS = ("stein2021", "hayat2021")  # with sizes, flips and blur; without
 OWN = "augment: skymill, stamps to pairs of views"
-_CUDA = "cuda"
 
 
-def run(data: PracticeData, rounds: int = 7, amount: Amount | None = None) -> StageReport:
-    """On noise stamps: the speed does not depend on what they show."""
-    del data  # needs none
-    amount, on_cuda, threads = amount or Amount(), torch.cuda.is_available(), torch.get_num_threads()
-    try:
-        results = race(
-            list(_contenders(amount, on_cuda)),
-            rounds=rounds,
-            sync=torch.cuda.synchronize if on_cuda else lambda: None,
-        )
-    finally:
-        torch.set_num_threads(threads)
-    own = _own(results, _CUDA if on_cuda else "1 thread")
-    names = {result.name for result in results}
-    pairs = {pair: least for pair, least in wanted().items() if names.issuperset(pair)}
+def run(data: Practice, amount: Amount | None = None) -> StageReport:
+    """On the dataset that was given, else on noise stamps: the speed does not depend on what they show.
+
+    BenchmarkError for a dataset of which no views can be made.
+    """
+    amount = amount or data.pick(QUICK, FULL)
+    with _threads_kept(), ExitStack() as opened:
+        bench = _bench(data, amount, opened)
+        contenders = list(bench.contenders())
+        data.say("making views")
+        sync = torch.cuda.synchronize if bench.on_cuda else lambda: None
+        results = race(contenders, rounds=amount.rounds, sync=sync)
+    own = _own(results, bench)
     return StageReport(
         stage="augment",
         results=(*results, own),
         own=own.name,
-        pairs=tuple(pairs),
-        left_out=tuple(peer for peer in ways.PEERS if not ways.is_installed(peer)),
-        wanted={pair: least for pair, least in pairs.items() if least},
+        ratios=told.ratios(results, bench.threads),
+        promises=tuple(told.promises(results, bench.threads)),
+        left_out=told.left_out(),
+        footing=told.footing(results),
+        bars=told.bars(results),
+        curves=told.curves(results, bench.base),
     )
 
 
-def wanted() -> Mapping[tuple[str, str], float]:
-    """The pairs whose ratios are told, and the least that is wanted of each; 0 where nothing is."""
-    op = named(ways.OP, FULL)
-    least = {ways.TURNED: 10.0, ways.WARPED: 5.0, ways.TORCH: 1.8}
-    told = (ways.KORNIA, ways.DALI, ways.DALI_AND_OURS, ways.FROM_INT16, ways.DRAWN)
-    pairs = {(op, named(peer, FULL)): ratio for peer, ratio in {**least, **dict.fromkeys(told, 0.0)}.items()}
-    pairs |= {(named(ways.OP, FULL, "2 threads"), op): 1.7}
-    pairs |= {(named(ways.OP, PLAIN), named(peer, PLAIN)): 0.0 for peer in least}
-    on_cuda = {ways.COPY: 1 / 3, **dict.fromkeys(told, 0.0)}
-    return pairs | {(named(ways.OP, FULL, _CUDA), named(peer, FULL, _CUDA)): r for peer, r in on_cuda.items()}
+def doubled(data: Practice, amount: Amount = QUICK) -> Iterator[tuple[Contender, Contender]]:
+    """Each way to make views of a batch, and of twice as many stamps."""
+    with _threads_kept(), ExitStack() as opened:
+        # With 512 stamps kornia's temporary arrays pass 32 MB, where the C library gives memory back to the system each
+        # time, and a view takes twice as long. Ours keep the trainer's batch, beside which a call's own cost is small.
+        few = replace(amount, batch=max(1, amount.batch // 4))
+        for each, ways in ((amount, _Bench.ours), (few, _Bench.others)):
+            once, twice = (ways(_bench(data, much, opened), told.FULL) for much in (each, each.doubled()))
+            for first, second in zip(once, twice, strict=True):
+                yield first, replace(second, name=f"{second.name}, twice")
 
 
-def _contenders(amount: Amount, on_cuda: bool) -> Iterator[Contender]:
-    for preset_name in PRESETS:
-        work = make_work(preset_name, amount.batch)
-        yield from contenders(work, amount)
-        yield from contenders(work, amount, threads=2)
-        if on_cuda:
-            yield from on_accelerator(preset_name, amount)
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Contenders set as many as they are to have."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _own(results: Iterable[Result], where: str) -> Result:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bench:
+    """What is measured on these stamps."""
+
+    stamps: Stamps
+    given: bool
+    amount: Amount
+    threads: Sequence[int]
+    on_cuda: bool
+    opened: ExitStack
+
+    @property
+    def most(self) -> int:
+        """All the threads that there are."""
+        return max(self.threads)
+
+    @property
+    def base(self) -> Mapping[str, Param]:
+        """What all points of a scaling have in common, but for the one that is changed."""
+        return {
+            "way": OP, "preset": told.FULL, "batch": self.amount.batch, "stamp_px": self.stamps.images.shape[2],
+            "view_px": VIEW_PX, "stored": "float32", "threads": self.most, "device": CPU.type,
+        }  # fmt: skip
+
+    def contenders(self) -> Iterator[Contender]:
+        """Every way with both presets, then what the scaling has beside."""
+        for preset_name in told.PRESETS:
+            yield from self.ours(preset_name)
+            yield from self.others(preset_name)
+        yield from self._scaled()
+
+    def ours(self, preset_name: str) -> Iterator[Contender]:
+        """With each number of threads, and on the accelerator."""
+        for threads in self.threads:
+            yield from self._on_host(preset_name, threads).ours()
+        if self.on_cuda:
+            yield from self._on_device(preset_name).ours()
+
+    def others(self, preset_name: str) -> Iterator[Contender]:
+        """The peers with one thread and, where that is asked for, with all; on the accelerator beside a copy."""
+        for threads in sorted({1, self.most}) if self.amount.peers_on_all_threads else (1,):
+            yield from self._peers(self._on_host(preset_name, threads))
+        if self.on_cuda:
+            there = self._on_device(preset_name)
+            yield from self._peers(there)
+            yield there.copy()
+
+    @staticmethod
+    def _peers(ways: Ways) -> Iterator[Contender]:
+        yield from ways.peers()
+        if ways.work.preset == told.FULL:  # its time is mostly DALI's, whatever the preset
+            yield from ways.through_dali()
+
+    def _on_host(self, preset_name: str, threads: int) -> Ways:
+        work = make_work(preset_name, self.stamps.first(self.amount.batch))
+        return Ways(work=work, amount=self.amount, threads=threads, opened=self.opened)
+
+    def _on_device(self, preset_name: str) -> Ways:
+        work = make_work(preset_name, self.stamps.first(self.amount.batch_on_accelerator))
+        return Ways(work=work, amount=self.amount, threads=self.most, device=CUDA)
+
+    def _scaled(self) -> Iterator[Contender]:
+        """Ours with another batch, another preset and other sides, with all threads."""
+        few = self.stamps.first(self.amount.batch)
+        for batch in self.amount.batches:
+            ways = self._with(self.stamps.first(batch), f"batch {batch}")
+            yield from (ways.op(), ways.drawn())
+        if not self.given:
+            for side in self.amount.stamps_px:
+                yield self._with(noise_stamps(self.amount.batch, side), f"stamps of {side} px").op()
+        for side in self.amount.views_px:
+            if side <= min(few.images.shape[2:]):
+                yield self._with(few, f"views of {side} px", view_px=side).op()
+        for threads in sorted({1, self.most}):
+            yield self._on_host(told.NONE, threads).op()
+        for batch in self.amount.batches_on_accelerator if self.on_cuda else ():
+            yield self._with(self.stamps.first(batch), f"batch {batch}", device=CUDA).op()
+
+    def _with(self, stamps: Stamps, more: str, *, view_px: int = VIEW_PX, device: torch.device = CPU) -> Ways:
+        work = make_work(told.FULL, stamps, view_px)
+        return Ways(work=work, amount=self.amount, threads=self.most, device=device, more=more)
+
+
+def _bench(data: Practice, amount: Amount, opened: ExitStack) -> _Bench:
+    on_cuda, given = torch.cuda.is_available(), data.given is not None
+    on_device = (amount.batch_on_accelerator, *amount.batches_on_accelerator) if on_cuda else ()
+    batch = max(amount.batch, *amount.batches, *on_device)
+    stamps = given_stamps(data.dataset, batch) if given else noise_stamps(batch)
+    if given:
+        _check(stamps, str(data.given))
+    return _Bench(stamps=stamps, given=given, amount=amount, threads=data.threads, on_cuda=on_cuda, opened=opened)
+
+
+def _check(stamps: Stamps, where: str) -> None:
+    """That all ways and presets can take them."""
+    shift_px = max(preset(name).max_shift_px for name in told.PRESETS)
+    least, sides = VIEW_PX + 2 * shift_px, tuple(stamps.images.shape[2:])
+    if min(sides) < least:
+        raise BenchmarkError(
+            f"augment: {where}: expected stamps of at least {least} pixels a side, for views of {VIEW_PX} that are "
+            f"shifted by up to {shift_px}, got {sides}; give another dataset"
+        )
+    try:
+        for name in told.PRESETS:
+            make_work(name, stamps.first(1))
+    except AugmentError as err:
+        raise BenchmarkError(f"augment: {where}: {err}") from err
+
+
+def _own(results: Sequence[Result], bench: _Bench) -> Result:
     """Images/s, as the other stages have them: an image is a stamp that became a pair of views."""
-    drawn = next(result for result in results if result.name == named(ways.DRAWN, PLAIN, where))
-    return drawn.converted(OWN, "images/s", 1 / VIEWS, bytes_per_image=4 * len(BANDS) * STAMP_PX**2)
+    name = named(DRAWN, told.PLAIN, CUDA.type if bench.on_cuda else threads_text(bench.most))
+    drawn = next(result for result in results if result.name == name)
+    params = dict(drawn.params)
+    params["flop_per_image"] = VIEWS * int(params.pop("flop_per_view"))
+    own = drawn.converted(OWN, "images/s", 1 / VIEWS, bytes_per_image=bench.stamps.images[0].nbytes)
+    return replace(own, params=params)

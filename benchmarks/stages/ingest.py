@@ -1,137 +1,156 @@
-"""Frames to samples on disk, beside the physical limit, which is unpacking the frames, and beside what scripts do.
+"""Frames to samples on disk, beside the physical limit, which is unpacking the frames, and beside what others do.
 
 Equal footing: the same frames from the page cache, the same objects and grids. On one core a strip of the plan is cut
-and joined, all as a worker does it; the peer gets one field of it, and one counted run, since it takes so long. Whole
-jobs run once for each number of workers; their time begins when Ray is ready and has the start of the workers in it.
+and joined, all as a worker does it, in turns with unpacking and the peers. Whole jobs run once for each number of
+workers. Each worker gets one strip, so that a larger machine gets more work; time counts from when the first strip is
+begun: Ray and its workers take some seconds to start, which are told apart and are nothing beside a survey. Strips are
+shorter than a survey's, so of the next field more is unpacked again: `unpacked_again` says how much.
 """
 
-import importlib.util
 from collections.abc import Iterator
-from dataclasses import replace
 
-from ..cutouts import reprojected_stamps
-from ..fields import DENSE, SPARSE, Fields
-from ..jobs import IMAGE_BYTES, JobRun, Strip, run_job
-from ..practice import PracticeData
-from ..results import Param, Result, StageReport
+from ..fields import DENSE, SPARSE, Fields, strip_of
+from ..ingesting import contenders
+from ..ingesting.contenders import ASTROPY, SWARP, UNPACKING, OneCore, file_bytes, frame_gb, galaxies, ours
+from ..ingesting.jobs import JobRun, run_job
+from ..limits import bzip2
+from ..practice import Practice
+from ..results import Bars, Curve, Limit, Param, Promise, Ratio, Result, StageReport, known
 from ..timing import Contender, race, summary
-from ..unpacking import unpack, unpackers
+from ..unpacking import unpackers
 
-WORKERS = (1, 2)
-UNPACKING = "ingest: unpacking"
-OURS = {density: f"ingest: skymill, {density} a field" for density in (SPARSE, DENSE)}
-ASTROPY = f"ingest: astropy and reproject, {DENSE} a field"
-_PEER_PACKAGE = "reproject"
+OVER_UNPACKING = {SPARSE: 1.25, DENSE: 1.6}  # wall time over that of unpacking, at most
+OVER_ASTROPY = 10.0
+TWO_WORKERS = 1.7
+WORKER_MB, WORKER_GROWTH = 600.0, 1.1
+_BETWEEN = 30  # galaxies a field, where more is measured
+_PEAK, _GROWTH = "worker_peak_mb", "worker_peak_over_first_half"  # see WorkerMemory
 
 
-def run(data: PracticeData, rounds: int = 3) -> StageReport:
+def run(data: Practice) -> StageReport:
     """One strip on one core, then whole jobs."""
-    data.say("packing frames")
+    data.say("ingest: packing frames")
     fields = data.fields
-    installed = importlib.util.find_spec(_PEER_PACKAGE) is not None
-    results = [*_one_core(data, fields, rounds), *(_peer(data, fields) if installed else ()), *_jobs(data, fields)]
+    results = [*_one_core(data, fields), *_jobs(data, fields)]
     return StageReport(
         stage="ingest",
         results=tuple(results),
-        own=_galaxies(OURS[DENSE]),
-        pairs=_pairs(installed),
-        left_out=() if installed else (_PEER_PACKAGE,),
+        own=galaxies(_job(ours(DENSE), max(data.threads))),
+        ratios=known(_ratios(data), results),
+        promises=tuple(_promises(data, results)),
+        left_out=contenders.missing_peers(),
+        footing=contenders.footing(),
+        bars=tuple(_bars(results)),
+        curves=tuple(_curves(data, results)),
     )
 
 
-def _pairs(installed: bool) -> tuple[tuple[str, str], ...]:
-    """The first two and those of jobs: how many times longer ours takes than unpacking alone."""
-    most = max(WORKERS)
-    peer = [(OURS[DENSE], ASTROPY)] if installed else []
-    limits = [(UNPACKING, OURS[density]) for density in OURS]
-    limits += [(_job(UNPACKING, workers), _job(OURS[density], workers)) for workers in WORKERS for density in OURS]
-    scaling = [(_job(name, most), _job(name, 1)) for name in (UNPACKING, *OURS.values())]
-    return (*limits, *peer, *scaling)
+def doubled(data: Practice) -> Iterator[tuple[Contender, Contender]]:
+    """Twice the fields, frames or stamps. Whole jobs have a start, which does not double."""
+    way, half = OneCore(data, data.fields), min(2, data.fields.number // 2)
+    yield way.unpacking(half), way.unpacking(2 * half)
+    for density in (SPARSE, DENSE):
+        yield way.ours(density, half), way.ours(density, 2 * half)
+    missing = contenders.missing_peers()
+    if "astropy and reproject" not in missing:
+        yield way.astropy(1, 100), way.astropy(2, 100)
+    if "SWarp" not in missing:
+        yield way.swarp(10), way.swarp(20)
 
 
-def _one_core(data: PracticeData, fields: Fields, rounds: int) -> Iterator[Result]:
-    data.say("a strip on one core")
-    strips = {density: Strip(fields, density) for density in OURS}
-    paths = strips[DENSE].paths()
-
-    def unpack_all() -> int:
-        return len([unpack(path) for path in paths])
-
-    params: dict[str, Param] = {"frames": len(paths), "threads": 1, "page_cache": "warm"}
-    limit = Contender(
-        name=UNPACKING, unit="frames/s", step=unpack_all, bytes_per_image=_file_bytes(strips[DENSE]), params=params
-    )
-    ours = [
-        replace(limit, name=OURS[density], step=strip.cut, params=params | {"galaxies_per_field": density})
-        for density, strip in strips.items()
-    ]
-    first, *others = race([limit, *ours], rounds=rounds)
-    yield first
-    for result, strip in zip(others, strips.values(), strict=True):
-        yield from _with_galaxies(result, len(strip.objects.objid) / len(paths))
+def _one_core(data: Practice, fields: Fields) -> Iterator[Result]:
+    data.say("ingest: a strip on one core, and others' ways")
+    number = strip_of(1, full=data.full)
+    way = OneCore(data, fields)
+    own = [way.ours(density, number) for density in data.pick((SPARSE, DENSE), (SPARSE, _BETWEEN, DENSE))]
+    if data.full:
+        own.append(way.ours(DENSE, number, "zarr"))
+    unpacking, *others = race([way.unpacking(number), *own, *way.peers(data.pick(1, 5))], rounds=data.pick(3, 5))
+    yield unpacking
+    for result in others:
+        whole = contenders.whole_frames(result, unpacking) if result.name == SWARP else result
+        yield from contenders.with_galaxies(whole, int(whole.params["galaxies_per_field"]) / 5)
 
 
-def _peer(data: PracticeData, fields: Fields) -> Iterator[Result]:
-    data.say("one field by astropy and reproject")
-    strip = Strip(fields, DENSE)
-    paths, ra, dec = strip.first_field()
-
-    def step() -> int:
-        reprojected_stamps(paths, ra, dec)
-        return len(paths)
-
-    contender = Contender(
-        name=ASTROPY,
-        unit="frames/s",
-        step=step,
-        warm_up=lambda: reprojected_stamps(paths[:1], ra[:1], dec[:1]),
-        bytes_per_image=_file_bytes(strip),
-        params={"frames": len(paths), "galaxies_per_field": len(ra), "threads": 1, "page_cache": "warm"},
-    )
-    (result,) = race([contender], rounds=1)
-    yield from _with_galaxies(result, len(ra) / len(paths))
-
-
-def _jobs(data: PracticeData, fields: Fields) -> Iterator[Result]:
+def _jobs(data: Practice, fields: Fields) -> Iterator[Result]:
     paths = sorted(fields.frames.rglob("*.bz2"))
-    size = sum(path.stat().st_size for path in paths) // len(paths)
-    for workers in WORKERS:
-        data.say(f"unpacking in {workers} processes")
+    size, unpacked_gb = file_bytes(paths), frame_gb(paths[0])
+    for workers in data.threads:
+        number = workers * strip_of(workers, full=data.full)
+        limit = Limit(bzip2(workers), unpacked_gb)
+        params: dict[str, Param] = {"frames": 5 * number, "workers": workers, "page_cache": "warm"}
+        data.say(f"ingest: unpacking, processes: {workers}")
         with unpackers(workers, warm_up=paths[: 2 * workers]) as processes:
-            rate = len(paths) / processes.seconds(paths)
-        params: dict[str, Param] = {"frames": len(paths), "workers": workers, "page_cache": "warm"}
-        yield summary(_job(UNPACKING, workers), "frames/s", [rate], size, params)
-        for density in OURS:
-            data.say(f"a job of {density} galaxies a field with {workers} workers")
-            job = run_job(fields, density, workers)
-            found = _job_params(job) | params | {"galaxies_per_field": density}
-            result = summary(_job(OURS[density], workers), "frames/s", [job.frames / job.seconds], size, found)
-            yield from _with_galaxies(result, job.galaxies / job.frames)
+            rate = 5 * number / processes.seconds(paths[: 5 * number])
+        yield summary(_job(UNPACKING, workers), "frames/s", [rate], size, params, limit)
+        for density in data.pick((DENSE,), (SPARSE, DENSE)):
+            data.say(f"ingest: a job of {density} galaxies a field, workers: {workers}")
+            job = run_job(fields, density, number, workers)
+            found = _job_params(job, workers) | params | {"galaxies_per_field": density}
+            result = summary(_job(ours(density), workers), "frames/s", [job.frames / job.seconds], size, found, limit)
+            yield from contenders.with_galaxies(result, job.galaxies / job.frames)
 
 
-def _job_params(job: JobRun) -> dict[str, Param]:
+def _job_params(job: JobRun, workers: int) -> dict[str, Param]:
     return {
-        "worker_peak_mb": round(job.worker_peak_mb),
-        "worker_peak_over_first_half": round(job.worker_growth, 3),
+        _PEAK: round(job.worker_peak_mb),
+        _GROWTH: round(job.worker_growth, 3),
         "unpacked_again": round(job.again_bytes / job.unpacked_bytes, 3),
+        "start_s": round(job.start_s, 2),
+        "galaxies_per_core_second": round(job.galaxies / job.seconds / workers, 3),
     }
 
 
-def _with_galaxies(result: Result, galaxies_per_frame: float) -> tuple[Result, Result]:
-    """The same runs told in frames and in galaxies."""
-    name = _galaxies(result.name)
-    return result, result.converted(name, "images/s", galaxies_per_frame, bytes_per_image=IMAGE_BYTES)
+def _ratios(data: Practice) -> list[Ratio]:
+    """The first: how many times longer ours takes than unpacking alone."""
+    limits = [Ratio(first=UNPACKING, second=ours(each), at_most=most) for each, most in OVER_UNPACKING.items()]
+    limits += [
+        Ratio(first=_job(UNPACKING, workers), second=_job(ours(density), workers), at_most=most)
+        for workers in data.threads
+        for density, most in OVER_UNPACKING.items()
+    ]
+    peers = [
+        Ratio(first=ours(DENSE), second=ASTROPY, at_least=OVER_ASTROPY),
+        Ratio(first=ours(DENSE), second=SWARP),
+        Ratio(first=ours(DENSE, "zarr"), second=ours(DENSE)),
+    ]
+    scaling = [
+        Ratio(first=_job(name, workers), second=_job(name, 1), at_least=TWO_WORKERS if workers == 2 and own else None)
+        for workers in data.threads[1:]
+        for name, own in ((UNPACKING, False), (ours(SPARSE), True), (ours(DENSE), True))
+    ]
+    return [*limits, *peers, *scaling]
 
 
-def _galaxies(name: str) -> str:
-    return f"{name}, galaxies"
+def _promises(data: Practice, results: list[Result]) -> Iterator[Promise]:
+    """Of the worst of the dense jobs."""
+    jobs = [result for result in results if "workers" in result.params and result.name.startswith(ours(DENSE))]
+    peak, growth = (max(float(job.params[key]) for job in jobs) for key in (_PEAK, _GROWTH))
+    yield Promise(what="ingest: a worker's largest memory [MB]", measured=peak, at_most=WORKER_MB)
+    yield Promise(
+        what="ingest: a worker's largest memory over that of the job's first half",
+        measured=growth if data.full else None,
+        at_most=WORKER_GROWTH,
+        missing="" if data.full else "half of a quick job is the worker's start and first field; run with --full",
+    )
+
+
+def _bars(results: list[Result]) -> Iterator[Bars]:
+    measured = {result.name for result in results}
+    core, peers = [ours(SPARSE), ours(DENSE), UNPACKING], [galaxies(name) for name in (ours(DENSE), ASTROPY, SWARP)]
+    yield Bars(title="Ingest: frames on one core", results=tuple(core))
+    yield Bars(title=f"Ingest: {DENSE} galaxies a field, one core", results=tuple(n for n in peers if n in measured))
+
+
+def _curves(data: Practice, results: list[Result]) -> Iterator[Curve]:
+    measured = {result.name for result in results}
+    names = {"unpacking": UNPACKING} | {f"skymill, {density} a field": ours(density) for density in (SPARSE, DENSE)}
+    lines = {label: tuple(_job(name, workers) for workers in data.threads) for label, name in names.items()}
+    of_jobs = {label: line for label, line in lines.items() if measured.issuperset(line)}
+    yield Curve(title="Ingest: whole jobs", axis="workers", lines=of_jobs)
+    densities = tuple(name for each in (SPARSE, _BETWEEN, DENSE) if (name := ours(each)) in measured)
+    yield Curve(title="Ingest: density, one core", axis="galaxies_per_field", lines={"skymill": densities})
 
 
 def _job(name: str, workers: int) -> str:
     return f"{name}, {workers} worker{'s' if workers > 1 else ''}"
-
-
-def _file_bytes(strip: Strip) -> int:
-    """Of a frame's file, on average."""
-    paths = strip.paths()
-    return sum(path.stat().st_size for path in paths) // len(paths)

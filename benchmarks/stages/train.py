@@ -1,77 +1,136 @@
-"""Views to a better encoder: one MoCo step on data in memory, and the same as a run does it, reading ahead.
+"""Views to a better encoder: MoCo's step on views in memory, beside others', and what its rate depends on.
 
-The difference between the two is what the data cost. On an accelerator it is the paper's network, on a CPU the demo's.
+On an accelerator it is the paper's network, on a CPU the demo's. An image is a galaxy, with its two views. What reading
+and making views cost a run is measured with the whole chain.
 """
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from sharding import Dataset
-from trainer.config import EncoderConfig, PretrainConfig
-from trainer.data import Indices, global_batches
-from trainer.distributed import joined
-from trainer.pipelines import Views, views_ahead
-from trainer.pretrain import Pair, Pretraining
+from trainer.distributed import Ranks
 
-from ..practice import PracticeData
-from ..results import Param, StageReport
+from ..practice import Practice
+from ..results import Bars, Ratio, StageReport
 from ..timing import Contender, race
+from ..training import losses, peers, points
+from ..training import ranks as parallel
+from ..training.galaxies import PIXEL_BYTES, galaxies_for
+from ..training.points import IN_MEMORY, Point
+from ..training.step import (
+    Step,
+    Views,
+    described,
+    flops_of,
+    limit_of,
+    make_views,
+    own_step,
+    repeated,
+    steps_timed,
+)
 
-IN_MEMORY = "train: MoCo step, views in memory"
-WHOLE = "train: read, augment and MoCo step"
-
-
-def run(data: PracticeData, rounds: int = 5) -> StageReport:
-    """On the practice dataset, in one process."""
-    return measure(data.dataset, config(), rounds)
-
-
-def config() -> PretrainConfig:
-    """The paper's batch and network where there is an accelerator."""
-    if torch.cuda.is_available():
-        return PretrainConfig(precision="bf16", epochs=1000)
-    return PretrainConfig(encoder=EncoderConfig(depth=10, width=16, stretch="asinh"), batch=64, queue=4096, epochs=1000)
-
-
-def measure(dataset: Dataset, settings: PretrainConfig, rounds: int) -> StageReport:
-    """Both ways in turns, with one network."""
-    with joined() as ranks:
-        training = Pretraining(settings, dataset, ranks)
-        training.engine.start()
-        pairs = map(training.pair, global_batches(training.order, training.state, settings.batch))
-        fed = views_ahead(
-            settings.pipeline, training.stamps, pairs, wanted=lambda pair: pair.unique, plan=training.plan
-        )
-        ready = _made(fed)
-
-        def in_memory() -> int:
-            training.learn(*ready)
-            return settings.batch
-
-        def whole() -> int:
-            training.learn(*_made(fed))
-            return settings.batch
-
-        params: dict[str, Param] = {
-            "batch": settings.batch, "depth": settings.encoder.depth, "width": settings.encoder.width,
-            "queue": settings.queue, "precision": settings.precision, "preset": settings.preset,
-            "device": ranks.device.type, "threads": torch.get_num_threads(),
-        }  # fmt: skip
-        contenders = [
-            Contender(name=name, step=step, bytes_per_image=dataset.pixel_bytes, params=params)
-            for name, step in {IN_MEMORY: in_memory, WHOLE: whole}.items()
-        ]
-        sync = torch.cuda.synchronize if ranks.device.type == "cuda" else lambda: None
-        with closing(fed):
-            results = race(contenders, rounds=rounds, sync=sync)
-    return StageReport(stage="train", results=results, own=IN_MEMORY, pairs=((IN_MEMORY, WHOLE),))
+H100_PARITY = 2600  # images/s that the paper's step would take at the full rate of one H100: told beside ours
 
 
-def _made(fed: Iterator[tuple[Pair, Views]]) -> tuple[Tensor, Tensor, Indices]:
-    """Query views, key views, and the order of the keys, of the next global batch."""
-    pair, views = next(fed)
-    queries, keys = views().chunk(2)
-    return queries, keys, pair.order
+def run(data: Practice) -> StageReport:
+    """Steps in this process, ranks and losses in others."""
+    device = _device()
+    measured = points.points(data, device)
+    ways, left_out = _ways(measured, data, device)
+    data.say("train: steps on views in memory")
+    with _threads_kept():
+        steps = race(ways, rounds=data.pick(5, 9), sync=_sync(device))
+    data.say("train: ranks")
+    sizes = parallel.sizes(data, device)
+    over_ranks = parallel.spawn_all(sizes, device, data)
+    of_losses = losses.measure(data, device, losses.QUEUES)
+    beside = tuple(way.name for way in ways if way.name in map(peers.named, peers.FOOTING))
+    return StageReport(
+        stage="train",
+        results=(*steps, *over_ranks, *of_losses.results),
+        own=IN_MEMORY,
+        ratios=(
+            *(Ratio(first=IN_MEMORY, second=name) for name in beside),
+            *points.ratios(measured),
+            *parallel.ratios(sizes),
+            *of_losses.ratios,
+        ),
+        promises=of_losses.promises,
+        left_out=left_out,
+        footing={**peers.FOOTING, **of_losses.footing},
+        bars=(Bars(title="MoCo step, views in memory", results=(IN_MEMORY, *beside)),),
+        curves=(*points.curves(measured), *parallel.curves(sizes), *of_losses.curves),
+    )
+
+
+def doubled(data: Practice) -> Iterator[tuple[Contender, Contender]]:
+    """A step of each kind on one batch, then on it and another; losses of a batch, then of twice as many queries."""
+    device = _device()
+    base = points.points(data, device)[0]
+    with _threads_kept(), galaxies_for(data.folder / "train-doubled", base.settings) as dataset:
+        views = [make_views(base.settings, Ranks(0, 1, device), seed) for seed in range(2)]
+        for name, step in _steps(base, dataset, device)[0].items():
+            yield (
+                _contender(f"{name}, once", step, views[:1], base, device),
+                _contender(f"{name}, twice", step, views, base, device),
+            )
+        yield from losses.doubled(device, base.threads)
+
+
+def _ways(measured: Sequence[Point], data: Practice, device: torch.device) -> tuple[list[Contender], dict[str, str]]:
+    """Ours at each point and the peers at the base, as much arithmetic in a timing of each; and who is left out."""
+    base, *others = measured
+    largest = max((point.settings for point in measured), key=lambda settings: settings.batch)
+    dataset = data.opened.enter_context(galaxies_for(data.folder / "train", largest))
+    steps, left_out = _steps(base, dataset, device)
+    ranks = Ranks(0, 1, device)
+    wanted = [(name, step, base) for name, step in steps.items()]
+    wanted += [(point.name, own_step(point.settings, dataset, ranks), point) for point in others]
+    ways = []
+    for name, step, point in wanted:
+        times = max(1, round(flops_of(base.settings) / flops_of(point.settings)))
+        views = steps_timed(device) * times * [make_views(point.settings, ranks)]
+        ways.append(_contender(name, step, views, point, device))
+    return ways, left_out
+
+
+def _steps(base: Point, dataset: Dataset, device: torch.device) -> tuple[dict[str, Step], dict[str, str]]:
+    """Ours and the peers', by the names of their results; and who is left out, and why."""
+    others, left_out = peers.steps(base.settings, device)
+    own = own_step(base.settings, dataset, Ranks(0, 1, device))
+    return {IN_MEMORY: own, **{peers.named(peer): step for peer, step in others.items()}}, left_out
+
+
+def _contender(name: str, step: Step, views: Sequence[Views], point: Point, device: torch.device) -> Contender:
+    params = described(point.settings, device, point.threads)
+    if device.type == "cuda" and point.axis is None:
+        params["h100_parity"] = H100_PARITY
+    return Contender(
+        name=name,
+        step=repeated(step, views),
+        prepare=partial(torch.set_num_threads, point.threads),
+        bytes_per_image=PIXEL_BYTES,
+        params=params,
+        limit=limit_of(point.settings, device, point.threads),
+    )
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _sync(device: torch.device) -> Callable[[], None]:
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Contenders set the number of threads: afterwards it is as it was."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,7 +19,7 @@ def test_streaming_takes_a_twentieth_of_the_plain_memory_at_most(queue):
 
 
 def test_it_prints_a_table(capsys, monkeypatch):
-    cost = infonce.Cost(seconds=1.25, extra_mb=2048.0)
+    cost = infonce.Cost(seconds=(1.0, 1.25, 9.0), extra_mb=2048.0)
     monkeypatch.setattr(infonce, "measure", lambda queue, **how: {"streaming": cost, "plain": cost})
     assert infonce.main(["--queue", "1024", "--batch", "8"]) == 0
     words = capsys.readouterr().out

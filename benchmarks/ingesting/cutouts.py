@@ -1,4 +1,4 @@
-"""The peer of ingest: stamps as scripts make them, with astropy's `fits.open` and `Cutout2D`, and `reproject_interp`.
+"""A peer of ingest: stamps as scripts make them, with astropy's `fits.open` and `Cutout2D`, and `reproject_interp`.
 
 It takes a frame at a time, and an object at a time from that; bilinear, in the full WCS of every pixel.
 """
