@@ -1,6 +1,7 @@
 """`python -m benchmarks`: how fast each stage is beside its peers and its limit, which binds, and what has changed."""
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sharding import DatasetError
+from trainer.errors import USER_ERRORS
 
 from .errors import BenchmarkError
 from .measuring import STAGES, measure
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.does(args, Console()))
-    except (BenchmarkError, DatasetError) as err:
+    except (BenchmarkError, *USER_ERRORS) as err:
         print(f"benchmarks: error: {err}", file=sys.stderr)
         return 2
 
@@ -113,10 +114,15 @@ def _check_writable(path: Path | None) -> None:
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
-    if path.is_dir() or not folder.is_dir():
-        raise BenchmarkError(
-            f"{path}: expected the name of a file to be written, got {path if path.is_dir() else folder}"
-        )
+    found = ""
+    if path.is_dir():
+        found = "a folder"
+    elif not folder.is_dir():
+        found = f"{folder}, which is no folder"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        found = f"{folder}, which may not be written to"
+    if found:
+        raise BenchmarkError(f"{path}: expected the name of a file that can be written, got {found}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,14 +4,15 @@ import importlib
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from typing import Any
 
-from sharding import DatasetError
+from trainer.errors import USER_ERRORS
 
 from . import machine
 from .errors import BenchmarkError
+from .limits.names import DISK
 from .practice import Practice
 from .results import Report, StageReport
 from .verdict import Chain, verdict
@@ -57,7 +58,7 @@ def _isolated(name: str, failed: dict[str, str]) -> Iterator[None]:
     """A stage that fails costs its own results, not those of the others, which took minutes."""
     try:
         yield
-    except (BenchmarkError, DatasetError) as err:  # the user's
+    except (BenchmarkError, *USER_ERRORS) as err:  # the user's
         failed[name] = str(err)
     except Exception as err:
         traceback.print_exc()
@@ -81,7 +82,10 @@ def _with_limits(
 
 
 def fold(stage: str, reports: Sequence[StageReport], chain: Chain | None, *, full: bool) -> Report:
-    """One report of all; each rate must have a limit that was measured."""
+    """One report of all; each rate has a limit, which was measured or is told to be left out."""
+    disk = next((each.median for part in reports for each in part.results if each.name == DISK), None)
+    if chain is not None and disk is not None:
+        chain = replace(chain, disk_gb_per_s=disk)
     rates = {each.stage: each.median(each.own) for each in reports if each.own}
     found = verdict(rates, chain)
     report = Report(
@@ -101,9 +105,10 @@ def fold(stage: str, reports: Sequence[StageReport], chain: Chain | None, *, ful
         analysis=asdict(found),
     )
     limits = {result.name for result in report.results if result.limit is None}
+    limits |= {name for each in reports for name in each.left_out}
     for result in report.results:
         if result.limit is not None and result.limit.name not in limits:
-            raise ValueError(f"{result.name}: its limit {result.limit.name!r} was not measured")
+            raise ValueError(f"{result.name}: its limit {result.limit.name!r} was not measured, nor was it left out")
     return report
 
 

@@ -20,15 +20,15 @@ class WorkerMemory:
     seen: list[tuple[float, int]] = field(default_factory=list)  # (seconds, bytes), both ascending
 
     @property
-    def peak_mb(self) -> float:
-        """The largest resident memory of a worker [MB]; 0 where none was seen."""
-        return self.seen[-1][1] / 1e6 if self.seen else 0.0
+    def peak_mb(self) -> float | None:
+        """The largest resident memory of a worker [MB]; None where none was seen."""
+        return self.seen[-1][1] / 1e6 if self.seen else None
 
     @property
-    def growth(self) -> float:
-        """The peak of the whole time over that of its first half: 1 where memory is flat; 0 where none was seen."""
+    def growth(self) -> float | None:
+        """The peak of the whole time over that of its first half: 1 where memory is flat; None where none was seen."""
         if not self.seen:
-            return 0.0
+            return None
         middle = (self.seen[0][0] + self.seen[-1][0]) / 2
         return self.seen[-1][1] / max(peak for seconds, peak in self.seen if seconds <= middle)
 

@@ -47,10 +47,10 @@ class Practice:
 
     @cached_property
     def threads(self) -> tuple[int, ...]:
-        """Numbers of threads to measure with: 1, 2, and with `full` on to as many cores as there are."""
+        """Numbers of threads to measure with, up to as many cores as there are; with `full` every power of two."""
         cores = available_cores()
-        counts = [2**power for power in range(cores.bit_length()) if 2**power <= cores]
-        return tuple(counts if self.full else counts[:2])
+        counts = {2**power for power in range(cores.bit_length())} if self.full else {1, 2}
+        return tuple(sorted({count for count in counts if count <= cores} | {cores}))
 
     @cached_property
     def fields(self) -> Fields:

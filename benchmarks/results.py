@@ -61,6 +61,11 @@ class Ratio:
         """As the JSON calls it."""
         return f"{self.first} / {self.second}"
 
+    @property
+    def promised(self) -> bool:
+        """Whether it has a bound."""
+        return self.at_least is not None or self.at_most is not None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Promise:
@@ -123,7 +128,10 @@ class StageReport:
         names = [result.name for result in self.results]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"{self.stage}: two results are called {sorted(twice)[0]}")
-        named = {name for ratio in self.ratios for name in (ratio.first, ratio.second)}
+        free = [
+            ratio for ratio in self.ratios if not ratio.promised
+        ]  # a promise is told where its peer is missing, too
+        named = {name for ratio in free for name in (ratio.first, ratio.second)}
         named |= {name for chart in self.bars for name in chart.results}
         named |= {name for chart in self.curves for line in chart.lines.values() for name in line}
         if unknown := (named | ({self.own} if self.own else set())) - set(names):
@@ -135,25 +143,34 @@ class StageReport:
 
     def kept(self) -> tuple[Promise, ...]:
         """Every promise, those of ratios first."""
-        bounded = [ratio for ratio in self.ratios if ratio.at_least is not None or ratio.at_most is not None]
-        of_ratios = [
-            Promise(what=each.name, measured=self._ratio(each), at_least=each.at_least, at_most=each.at_most)
-            for each in bounded
-        ]
-        return (*of_ratios, *self.promises)
+        return (*(self._promise(ratio) for ratio in self.ratios if ratio.promised), *self.promises)
 
     def measured_ratios(self) -> dict[str, float]:
         """How many times faster one result is than another."""
-        return {ratio.name: self._ratio(ratio) for ratio in self.ratios}
+        return {ratio.name: self._ratio(ratio) for ratio in self.ratios if not self._missing(ratio)}
+
+    def _promise(self, ratio: Ratio) -> Promise:
+        missing = self._missing(ratio)
+        return Promise(
+            what=ratio.name,
+            measured=None if missing else self._ratio(ratio),
+            at_least=ratio.at_least,
+            at_most=ratio.at_most,
+            missing=f"{' and '.join(missing)} left out" if missing else "",
+        )
+
+    def _missing(self, ratio: Ratio) -> list[str]:
+        names = {result.name for result in self.results}
+        return [name for name in (ratio.first, ratio.second) if name not in names]
 
     def _ratio(self, ratio: Ratio) -> float:
         return self.median(ratio.first) / self.median(ratio.second)
 
 
 def known(ratios: Sequence[Ratio], results: Sequence[Result]) -> tuple[Ratio, ...]:
-    """Those of which both results were measured: peers may be missing."""
+    """Those of which both results were measured, for peers may be missing; and all that were promised."""
     names = {result.name for result in results}
-    return tuple(ratio for ratio in ratios if names.issuperset((ratio.first, ratio.second)))
+    return tuple(ratio for ratio in ratios if ratio.promised or names.issuperset((ratio.first, ratio.second)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 EPOCHS = 100  # in which the paper's pre-training reads what is ingested once
-H100 = 2600.0  # pairs of views a second at the paper's network: its peak by the count of operations, no measurement
+H100 = 2600.0  # pairs of views a second, assumed of one with the paper's network: 109 TFLOP/s sustained; not measured
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -22,6 +22,7 @@ class Chain:
     read_threads: int = 1
     encoding: str = "float32"  # of the stored pixels
     pixels: int = 5 * 107 * 107  # of an image, all bands
+    disk_gb_per_s: float | None = None  # that the disk gives; None where that was not measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,8 @@ class Idle:
 
     gpus: int
     images_per_s: float  # that all of them would take
-    idle: float  # share of the time that they wait for data
+    idle: float  # share of the time that they wait for data which the page cache holds
+    idle_from_disk: float | None  # the same for float32 data that come from the disk
     binding: str  # the stage
     float32_gb_per_s: float  # that a disk or a network has to give if they are never to wait
     int16_gb_per_s: float
@@ -85,28 +87,38 @@ def verdict(rates: Mapping[str, float], chain: Chain | None = None) -> Verdict:
 def idle_gpus(chain: Chain, gpus: Sequence[int] = GPUS) -> tuple[Idle, ...]:
     """How long that many GPUs would wait for this host, which reads no faster than was measured.
 
-    A GPU takes what was measured where one trained, else what `H100` says. Views are made by the GPUs themselves.
+    A GPU takes what was measured where one trained, its views made by itself, else what `H100` says.
     """
     supply = chain.alone["read"]
+    float32_gb = chain.pixels * 4 / 1e9
+    from_disk = None if chain.disk_gb_per_s is None else min(supply, chain.disk_gb_per_s / float32_gb)
     found = []
     for number in gpus:
         demand = number * _taken_by_a_gpu(chain)
-        idle = max(0.0, 1.0 - supply / demand)
+        idle = _idle(supply, demand)
         found.append(
             Idle(
                 gpus=number,
                 images_per_s=demand,
                 idle=idle,
+                idle_from_disk=None if from_disk is None else _idle(from_disk, demand),
                 binding="read" if idle else "train",
-                float32_gb_per_s=demand * chain.pixels * 4 / 1e9,
-                int16_gb_per_s=demand * chain.pixels * 2 / 1e9,
+                float32_gb_per_s=demand * float32_gb,
+                int16_gb_per_s=demand * float32_gb / 2,
             )
         )
     return tuple(found)
 
 
+def _idle(supply: float, demand: float) -> float:
+    return max(0.0, 1.0 - supply / demand)
+
+
 def _taken_by_a_gpu(chain: Chain) -> float:
-    return chain.alone["train"] if chain.device == "cuda" else H100
+    """Of a GPU that was measured: its step and its views, one after the other."""
+    if chain.device != "cuda":
+        return H100
+    return 1.0 / (1.0 / chain.alone["train"] + 1.0 / chain.alone["augment"])
 
 
 def _slowest(rates: Mapping[str, float]) -> str:
@@ -127,12 +139,19 @@ def _alone(binding: str, rate: float, headroom: Mapping[str, float]) -> str:
 
 def _once(rates: Mapping[str, float], over_epochs: str) -> str:
     spread = _over_epochs(rates)
-    rest = min(rate for stage, rate in spread.items() if stage != "ingest")
-    share = (1 / spread["ingest"]) / (1 / spread["ingest"] + 1 / rest)
-    return (
+    rest = {stage: rate for stage, rate in rates.items() if stage != "ingest"}
+    binding = _slowest(rest)
+    share = (1 / spread["ingest"]) / (1 / spread["ingest"] + 1 / rest[binding])
+    said = (
         f"Ingest is done once: over {EPOCHS} epochs it keeps up with {_rate(spread['ingest'])} and takes "
         f"{_percent(share)} of all the time, and {over_epochs} binds"
     )
+    if len(rest) == 1 or binding == _slowest(rates):
+        return said
+    more = ", ".join(
+        f"{stage} {_digits(rate / rest[binding])} times" for stage, rate in rest.items() if stage != binding
+    )
+    return f"{said}. In every epoch {binding} binds at {_rate(rest[binding])}; the others could do more: {more}"
 
 
 def _at_once(chain: Chain, binding: str) -> str:
@@ -166,7 +185,7 @@ def _advice(binding: Mapping[str, None], chain: Chain | None) -> Iterator[str]:
                 "the memory allows it"
             )
         else:
-            yield f"train: a GPU (an H100 may take up to {_rate(H100)}), or a smaller network (`--depth`, `--width`)"
+            yield f"train: a GPU (of an H100 {_rate(H100)} are assumed), or a smaller network (`--depth`, `--width`)"
 
 
 def _about_reading(chain: Chain | None) -> Iterator[str]:
@@ -180,16 +199,24 @@ def _about_reading(chain: Chain | None) -> Iterator[str]:
 
 def _fed(chain: Chain, gpus: Sequence[Idle]) -> str:
     each, supply = _taken_by_a_gpu(chain), chain.alone["read"]
-    measured = "as measured" if chain.device == "cuda" else "assumed, an H100's peak, for none was measured"
+    measured = "as measured" if chain.device == "cuda" else "assumed of an H100, for none was measured"
     waiting = ", ".join(f"{each.gpus} for {_percent(each.idle)}" for each in gpus if each.idle > 0)
     most = gpus[-1]
     idle = f"of the time {waiting} would wait" if waiting else f"{most.gpus} would never wait"
+    disk = "" if chain.disk_gb_per_s is None else _from_disk(chain.disk_gb_per_s, chain, gpus)
+    how = f"{chain.read_threads} threads, batches of {chain.batch}"
     return (
-        f"This host reads {_rate(supply)} with its {_cores(chain)}, enough for {_digits(supply / each)} GPUs of "
-        f"{_rate(each)} each ({measured}; views made by the GPU): {idle}; {most.gpus} take "
-        f"{_digits(most.float32_gb_per_s)} GB/s of float32 or {_digits(most.int16_gb_per_s)} of int16 from the disk or "
-        "network"
+        f"This host reads {_rate(supply)} from the page cache ({how}), enough for {_digits(supply / each)} GPUs of "
+        f"{_rate(each)} each ({measured}; views made by the GPU): {idle}{disk}; {most.gpus} take "
+        f"{_digits(most.float32_gb_per_s)} GB/s of float32 or {_digits(most.int16_gb_per_s)} of int16"
     )
+
+
+def _from_disk(gb_per_s: float, chain: Chain, gpus: Sequence[Idle]) -> str:
+    first = next((each for each in gpus if each.idle_from_disk), None)
+    rate = _rate(gb_per_s * 1e9 / (4 * chain.pixels))
+    waits = f": {first.gpus} would wait {_percent(first.idle_from_disk or 0.0)}" if first else ""
+    return f"; its disk gives {_digits(gb_per_s)} GB/s, {rate} of float32{waits}"
 
 
 def _cores(chain: Chain) -> str:

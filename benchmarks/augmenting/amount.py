@@ -14,7 +14,7 @@ class Amount:
     views_a_step: int = 2048  # of ours, of 64 px, for each thread: a batch is made again until there are as many
     views_a_step_of_peers: int = 512  # the same
     views_a_step_on_accelerator: int = 65_536
-    dali_batches: int = 4  # in a run of our pipeline, which ends by itself and is built anew for each
+    dali_batches: int = 4  # that a step takes from our pipeline, which goes on meanwhile
     dali_batches_on_accelerator: int = 64
     batches: tuple[int, ...] = (16, 64)  # beside ``batch``
     batches_on_accelerator: tuple[int, ...] = (256, 4096)  # beside ``batch_on_accelerator``

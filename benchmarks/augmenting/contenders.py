@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from augment import VIEW_PX, Dither, Plan, preset, reference, render, views
+from augment import VIEW_PX, Dither, preset, reference, render, views
 from augment.dali import DaliPipeline
 
 from ..limits import DEVICE_COPY, memory_copy, threads_text
@@ -22,6 +21,7 @@ from ..results import Limit, Param
 from ..timing import Contender
 from . import batched, per_stamp, recipes
 from .amount import Amount
+from .turn import Turn
 from .work import VIEWS, Work, encoded
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -62,6 +62,7 @@ class Ways:
     device: torch.device = CPU
     more: str = ""  # at the end of names
     opened: ExitStack = field(default_factory=ExitStack)  # closes what a way holds
+    turn: Turn = field(default_factory=Turn)  # all ways of a race have one
 
     def ours(self) -> Iterator[Contender]:
         """The operator on stamps of each encoding, and with all that precedes it."""
@@ -108,7 +109,15 @@ class Ways:
         if is_installed(PACKAGES[DALI_AND_OURS]):
             on_host, stamps = self.device.type == "cpu", self.work.stamps.images.to(self.device)
             batches = self.amount.dali_batches if on_host else self.amount.dali_batches_on_accelerator
-            yield self._contender(DALI_AND_OURS, _through_dali(stamps, self.work.plan, batches))
+            plan = self.work.plan
+            opener = lambda: iter(DaliPipeline(lambda: (stamps, plan), device=self.device))  # noqa: E731
+            once = self._contender(DALI_AND_OURS, partial(self.turn.take, batches))
+
+            def prepare() -> None:
+                once.prepare()
+                self.turn.begin(opener)
+
+            yield replace(once, prepare=prepare)
 
     def copy(self) -> Contender:
         """As many bytes read and written as the stamps and their views have in all."""
@@ -144,6 +153,10 @@ class Ways:
         times = max(1, math.ceil(views / (VIEWS * len(self.work.stamps.images))))
         return lambda: sum(way() for _ in range(times))
 
+    def _prepare(self) -> None:
+        self.turn.end()
+        torch.set_num_threads(self.threads)
+
     def _contender(self, who: str, step: Step, stored: str = "float32") -> Contender:
         work, where = self.work, threads_text(self.threads) if self.device.type == "cpu" else self.device.type
         view_bytes = work.view_bytes(stored)
@@ -155,22 +168,12 @@ class Ways:
         return Contender(
             name=named(who, work.preset, where, self.more),
             unit="views/s",
-            prepare=partial(torch.set_num_threads, self.threads),
+            prepare=self._prepare,
             step=step,
             bytes_per_image=view_bytes,
             params=params,
             limit=Limit(memory_copy(self.threads) if where != CUDA.type else DEVICE_COPY, view_bytes / 2 / 1e9),
         )
-
-
-def _through_dali(stamps: Tensor, plan: Plan, batches: int) -> Step:
-    """Some batches through our pipeline, building it included: what it does ahead would else disturb the next one."""
-
-    def step() -> int:
-        waiting = repeat((stamps, plan), batches)
-        return sum(map(len, DaliPipeline(lambda: next(waiting), device=stamps.device)))
-
-    return step
 
 
 def _counted(way: Callable[[], Sized]) -> Step:

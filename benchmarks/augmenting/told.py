@@ -33,7 +33,7 @@ FOOTING = {
     ),
     ways.DALI_AND_OURS: (
         "the trainer's --pipeline dali: DALI warps and blurs, our operator does the rest; the same views up to the "
-        "rounding of positions; building the pipeline is in its time"
+        "rounding of positions; as a training has it, with two batches under way"
     ),
     ways.TURNED: (
         "as the released code does it, stamp by stamp: all of the stamp is turned, then cropped, with zeros beyond its "

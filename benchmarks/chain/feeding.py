@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from .containers import header_bytes, write_hdf5, write_tars
 from .loaders import Files, Pairs, by_dali, by_hdf5, by_skymill, by_webdataset
 from .running import Run, sync
 from .views import Recipe
+
+T = TypeVar("T")
 
 OURS = "whole: read and augment, skymill"
 HDF5 = "whole: read and augment, h5py and scikit-image in a DataLoader"
@@ -45,6 +48,15 @@ _NEEDED = {HDF5: ("h5py", "skimage"), WEBDATASET: ("webdataset",), DALI: ("nvidi
 _OPENINGS = 2  # batches of each worker that are let go of after a start
 
 
+class LoaderError(Exception):
+    """A loader of other people failed."""
+
+    def __init__(self, name: str, why: Exception) -> None:
+        super().__init__(name)
+        self.name = name
+        self.why = " ".join(f"failed: {type(why).__name__}: {why}".split())  # in one line
+
+
 class _Turn:
     """One loader at a time, kept busy from its start on: it never works in another one's time, nor in nobody's."""
 
@@ -66,19 +78,24 @@ class _Turn:
 
     def end(self) -> None:
         """Stop what runs, its processes too."""
-        if self._pairs is not None:
-            self._pairs.close()
-        self._pairs = None
+        ending, self._pairs = self._pairs, None
+        if ending is not None:
+            ending.close()
 
 
 def measure(run: Run, data: Practice, limit: Limit) -> tuple[tuple[Result, ...], dict[str, str]]:
-    """Rates of all that are installed, ours first; and of the others, why they were left out."""
+    """Rates of all that are installed and work, ours first; and of the others, why they were left out."""
     missing = left_out()
     waited = sync(run.training.ranks.device)
     turn = _Turn(waited)
     try:
-        pairs = _contenders(run, data, turn, limit)
-        return race([once for once, _ in pairs], rounds=data.pick(5, 9), sync=waited), missing
+        ways = [once for once, _ in _contenders(run, data, turn, limit)]
+        while True:
+            try:
+                return race(ways, rounds=data.pick(5, 9), sync=waited), missing
+            except LoaderError as failed:  # the others race anew
+                missing[failed.name] = failed.why
+                ways = [way for way in ways if way.name != failed.name]
     finally:
         turn.end()
 
@@ -127,8 +144,8 @@ def _contenders(run: Run, data: Practice, turn: _Turn, limit: Limit | None) -> I
             continue
         once = Contender(
             name=name,
-            step=partial(turn.take, batches),
-            prepare=partial(turn.begin, opener, _OPENINGS * cores),
+            step=_told(name, partial(turn.take, batches)),
+            prepare=_told(name, partial(turn.begin, opener, _OPENINGS * cores)),
             warm_up=lambda: None,  # each start has its own
             bytes_per_image=dataset.pixel_bytes,
             params={
@@ -137,7 +154,21 @@ def _contenders(run: Run, data: Practice, turn: _Turn, limit: Limit | None) -> I
             },
             limit=limit,
         )  # fmt: skip
-        yield once, replace(once, step=partial(turn.take, 2 * batches))
+        yield once, replace(once, step=_told(name, partial(turn.take, 2 * batches)))
+
+
+def _told(name: str, does: Callable[[], T]) -> Callable[[], T]:
+    """What goes wrong in it is the loader's, if it is one of other people."""
+
+    def guarded() -> T:
+        try:
+            return does()
+        except Exception as err:
+            if name == OURS:
+                raise
+            raise LoaderError(name, err) from err
+
+    return guarded
 
 
 def _written(run: Run, data: Practice, members: Indices) -> Files:
@@ -147,7 +178,8 @@ def _written(run: Run, data: Practice, members: Indices) -> Files:
     images, ebv = dataset.images(members), dataset.column("ebv_sfd").astype(np.float32)[members]
     hdf5, tars = folder / "images.hdf5", folder / "tars"
     if not tars.exists():
-        write_tars(tars, images, ebv, 2 * available_cores())
+        number = min(2 * available_cores(), max(1, len(images) // run.training.config.batch))
+        write_tars(tars, images, ebv, number)
     if not hdf5.exists() and HDF5 not in left_out():
         write_hdf5(hdf5, images, ebv, dataset.bands)
     headers = header_bytes(images[0]), header_bytes(ebv[:1])

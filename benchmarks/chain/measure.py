@@ -3,10 +3,10 @@
 Reading is the trainer's reader on stored batches; augmenting draws, plans and renders two views of batches in memory;
 training is the step on views in memory; the whole is the pipeline of `python -m trainer pretrain`. On an accelerator it
 is the paper's network, on a CPU the demo's. All have all cores, and what had been read ahead before a timed stretch is
-let go of first.
+let go of first. Where no dataset is given, images are random numbers, more than a processor's cache holds.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,16 +18,18 @@ import torch
 
 from sharding import Dataset
 from sharding.reader import default_threads
-from trainer.config import EncoderConfig, PretrainConfig
+from trainer.config import PretrainConfig
 from trainer.distributed import joined
 from trainer.flops import pretrain_step_flops
 from trainer.pretrain import Pretraining
 
 from ..errors import BenchmarkError
-from ..limits import DEVICE_COPY, matrix, memory_copy, threads_text
+from ..limits import DEVICE_COPY, HOST_TO_DEVICE, matrix, memory_copy, threads_text
 from ..practice import Practice, available_cores
 from ..results import Bars, Curve, Limit, Param, Promise, Ratio, Result, StageReport, known
 from ..timing import Contender, race
+from ..training.galaxies import random_galaxies
+from ..training.step import GFLOP, settings_for
 from ..verdict import Chain
 from . import feeding
 from .running import Run, started, sync
@@ -43,25 +45,29 @@ _LEAST_OF_STEP, _MOST_WAITING = 0.97, 0.05
 def run(data: Practice) -> tuple[StageReport, Chain]:
     """The stage's results (its name is "whole"), and what the verdict takes from them."""
     with _all_cores(), joined() as ranks:
-        settings = fitting(config(), data.dataset)
+        dataset, wanted = _dataset(data, ranks.device), settings_for(ranks.device)
+        settings = fitting(wanted, dataset)
         data.say("the whole chain: each stage alone, and all at once")
-        training = Pretraining(settings, data.dataset, ranks)
+        training = Pretraining(settings, dataset, ranks)
         results, chain = chained(training, rounds=data.pick(5, 9), seconds=data.pick(1.0, 3.0))
         data.say("the whole chain: other batches")
-        others = [_whole(replace(settings, batch=batch), data) for batch in _batches(settings, data)]
+        others, too_large = _others(settings, dataset, data)
         data.say("the whole chain: other people's loaders")
         with started(training) as again:
-            fed, left_out = feeding.measure(again, data, limit=_copied(data.dataset, settings))
+            fed, missing = feeding.measure(again, data, limit=_fed(training))
+    cut = settings.batch < wanted.batch
+    if cut:
+        results, fed = (_marked(found, batch_wanted=wanted.batch) for found in (results, fed))
     curve = sorted((*others, result_of(results, WHOLE)), key=lambda result: int(result.params["batch"]))
     every = (*results, *others, *fed)
-    on_gpu = chain.device == "cuda"
+    left_out, promised = {**too_large, **missing}, chain.device == "cuda" and not cut
     report = StageReport(
         stage="whole",
         results=every,
         ratios=known(
-            (Ratio(first=WHOLE, second=STEP, at_least=_LEAST_OF_STEP if on_gpu else None), *feeding.RATIOS), every
+            (Ratio(first=WHOLE, second=STEP, at_least=_LEAST_OF_STEP if promised else None), *feeding.RATIOS), every
         ),
-        promises=tuple(_promises(chain)),
+        promises=tuple(_promises(chain, cut)),
         left_out=left_out,
         footing={name: text for name, text in feeding.FOOTING.items() if name not in left_out},
         bars=(Bars(title="From files to pairs of views", results=tuple(result.name for result in fed)),),
@@ -75,13 +81,18 @@ def result_of(results: tuple[Result, ...], name: str) -> Result:
     return next(result for result in results if result.name == name)
 
 
-def config() -> PretrainConfig:
-    """The paper's batch and network where there is an accelerator, else the demo's."""
-    if torch.cuda.is_available():
-        return PretrainConfig(precision="bf16", epochs=100_000)
-    return PretrainConfig(
-        encoder=EncoderConfig(depth=10, width=16, stretch="asinh"), batch=64, queue=4096, epochs=100_000
-    )
+def _dataset(data: Practice, device: torch.device) -> Dataset:
+    """The one that was given, else one of random images."""
+    if data.given is not None:
+        return data.dataset
+    samples = 8192 if device.type == "cuda" else data.pick(2048, 8192)
+    data.say(f"the whole chain: writing {samples:,} random images")
+    return data.opened.enter_context(random_galaxies(data.folder / "chain", samples))
+
+
+def _marked(results: Sequence[Result], **told: Param) -> tuple[Result, ...]:
+    """With more params."""
+    return tuple(replace(result, params={**result.params, **told}) for result in results)
 
 
 def fitting(settings: PretrainConfig, dataset: Dataset) -> PretrainConfig:
@@ -129,8 +140,8 @@ def chained(
         pixels=prod(dataset.image_shape),
     )
     told = {f"{stage}_share": round(share, 4) for stage, share in (*chain.busy.items(), ("wait", chain.waiting))}
-    marked = (replace(r, params={**r.params, **told}) if r.name == WHOLE else r for r in results)
-    return tuple(marked), chain
+    *alone, whole = results
+    return (*alone, *_marked([whole], **told)), chain
 
 
 def read_threads(settings: PretrainConfig) -> int:
@@ -141,7 +152,8 @@ def read_threads(settings: PretrainConfig) -> int:
 def doubled(data: Practice) -> Iterator[tuple[Contender, Contender]]:
     """Each way with as many batches and with twice as many."""
     with _all_cores(), joined() as ranks:
-        training = Pretraining(fitting(config(), data.dataset), data.dataset, ranks)
+        dataset = _dataset(data, ranks.device)
+        training = Pretraining(fitting(settings_for(ranks.device), dataset), dataset, ranks)
         with started(training) as run:
             yield from _contenders(run, 0.3)
             yield from feeding.doubled(run, data)
@@ -159,7 +171,7 @@ def _contenders(run: Run, seconds: float) -> Iterator[tuple[Contender, Contender
         limit=_multiplied(run.training),
     )
     ways = {
-        READ: (run.read, run.drain_reader, Limit(memory_copy(read_threads(settings)), dataset.pixel_bytes / 1e9)),
+        READ: (run.read, run.drain_reader, _delivered(dataset, settings, cuda)),
         AUGMENT: (run.augment, None, _rendered(dataset, settings, cuda)),
         STEP: (run.train, None, base.limit),
         WHOLE: (run.watched, run.drain, base.limit),
@@ -170,6 +182,7 @@ def _contenders(run: Run, seconds: float) -> Iterator[tuple[Contender, Contender
         batches = _enough(unwatched, seconds if name in (STEP, WHOLE) else seconds / 2, waited)
         once = replace(base, name=name, step=partial(way, batches), warm_up=partial(unwatched, 1), limit=limit)
         once = replace(once, prepare=prepare) if prepare else once
+        once = replace(once, params=_learned(run.training)) if name in (STEP, WHOLE) else once
         yield once, replace(once, step=partial(way, 2 * batches))
 
 
@@ -200,44 +213,79 @@ def params(training: Pretraining) -> dict[str, Param]:
     }  # fmt: skip
 
 
-def _whole(settings: PretrainConfig, data: Practice) -> Result:
+def _learned(training: Pretraining) -> dict[str, Param]:
+    """The same where the network learns."""
+    return params(training) | {"flop_per_image": _flops(training)}
+
+
+def _others(settings: PretrainConfig, dataset: Dataset, data: Practice) -> tuple[tuple[Result, ...], dict[str, str]]:
+    """The whole at other batches; and which were too large for the accelerator's memory."""
+    found: list[Result] = []
+    left_out: dict[str, str] = {}
+    for batch in _batches(settings, dataset, data):
+        try:
+            found.append(_whole(replace(settings, batch=batch), dataset, data))
+        except torch.cuda.OutOfMemoryError:
+            left_out[_named(batch)] = "the GPU has too little memory"
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return tuple(found), left_out
+
+
+def _named(batch: int) -> str:
+    return f"{WHOLE}, batch {batch}"
+
+
+def _whole(settings: PretrainConfig, dataset: Dataset, data: Practice) -> Result:
     """The whole at another batch."""
     with joined() as ranks:
-        training = Pretraining(settings, data.dataset, ranks)
+        training = Pretraining(settings, dataset, ranks)
         with started(training) as run:
             seconds = data.pick(0.7, 3.0)
             batches = _enough(run.whole, seconds, sync(ranks.device))
             contender = Contender(
-                name=f"{WHOLE}, batch {settings.batch}",
+                name=_named(settings.batch),
                 step=partial(run.whole, batches),
                 prepare=run.drain,
-                bytes_per_image=data.dataset.pixel_bytes,
-                params=params(training),
+                bytes_per_image=dataset.pixel_bytes,
+                params=_learned(training),
                 limit=_multiplied(training),
             )
             (result,) = race([contender], rounds=data.pick(5, 7), sync=sync(ranks.device))
     return result
 
 
-def _batches(settings: PretrainConfig, data: Practice) -> list[int]:
+def _batches(settings: PretrainConfig, dataset: Dataset, data: Practice) -> list[int]:
     """Other batches that the dataset has."""
-    least, most = 2 * settings.batch_norm_groups, trained_on(data.dataset)
-    wanted = data.pick((settings.batch // 2,), tuple(settings.batch * 2**power for power in range(-3, 4)))
+    least, most = 2 * settings.batch_norm_groups, trained_on(dataset)
+    wanted = data.pick((settings.batch // 2,), tuple(settings.batch * times // 8 for times in (1, 2, 4, 8, 16, 32, 64)))
     return [batch for batch in wanted if least <= batch <= min(most, settings.queue) and batch != settings.batch]
 
 
-def _promises(chain: Chain) -> Iterator[Promise]:
-    what = f"{WHOLE} / {STEP}, on a GPU"
-    if chain.device != "cuda":
-        yield Promise(what=what, measured=None, at_least=_LEAST_OF_STEP, missing="needs a GPU")
-    yield Promise(what="data share of the step: waiting for data", measured=chain.waiting, at_most=_MOST_WAITING)
+def _promises(chain: Chain, cut: bool) -> Iterator[Promise]:
+    """Those that are no ratio of results; ``cut`` tells that the batch is smaller than the one that was promised."""
+    missing = "needs a GPU" if chain.device != "cuda" else "the dataset is too small for the paper's batch"
+    if chain.device != "cuda" or cut:
+        what = f"{WHOLE} / {STEP}, on a GPU"
+        yield Promise(what=what, measured=None, at_least=_LEAST_OF_STEP, missing=missing)
+    what = "whole: waiting for reads, share of the step"
+    yield Promise(what=what, measured=chain.waiting, at_most=_MOST_WAITING)
 
 
 def _multiplied(training: Pretraining) -> Limit:
     settings = training.config
     where = "cuda" if training.ranks.device.type == "cuda" else threads_text(torch.get_num_threads())
-    flops = pretrain_step_flops(settings, len(training.stamps.dataset.bands))
-    return Limit(matrix(settings.precision, where), flops / 1e9)
+    return Limit(matrix(settings.precision, where), _flops(training) / GFLOP)
+
+
+def _flops(training: Pretraining) -> float:
+    """FLOP a galaxy."""
+    return pretrain_step_flops(training.config, len(training.stamps.dataset.bands))
+
+
+def _delivered(dataset: Dataset, settings: PretrainConfig, cuda: bool) -> Limit:
+    """Stored pixels to where batches lie."""
+    return Limit(HOST_TO_DEVICE if cuda else memory_copy(read_threads(settings)), dataset.pixel_bytes / 1e9)
 
 
 def _rendered(dataset: Dataset, settings: PretrainConfig, cuda: bool) -> Limit:
@@ -246,8 +294,11 @@ def _rendered(dataset: Dataset, settings: PretrainConfig, cuda: bool) -> Limit:
     return Limit(DEVICE_COPY if cuda else memory_copy(available_cores()), (dataset.pixel_bytes + views) / 2 / 1e9)
 
 
-def _copied(dataset: Dataset, settings: PretrainConfig) -> Limit:
-    """Reading and rendering, one after the other, in the host's memory."""
+def _fed(training: Pretraining) -> Limit:
+    """On a GPU the way of the pixels there; else reading and rendering, one after the other, in the host's memory."""
+    dataset, settings = training.stamps.dataset, training.config
+    if training.ranks.device.type == "cuda":
+        return _delivered(dataset, settings, cuda=True)
     rendered = _rendered(dataset, settings, cuda=False)
     return replace(rendered, per_item=rendered.per_item + dataset.pixel_bytes / 1e9)
 

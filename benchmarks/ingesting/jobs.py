@@ -80,8 +80,8 @@ class JobRun:
     unpacked_bytes: int
     start_s: float  # from when Ray was ready until the first worker had begun its strip
     seconds: float  # from then until the dataset was whole
-    worker_peak_mb: float
-    worker_growth: float  # see WorkerMemory
+    worker_peak_mb: float | None
+    worker_growth: float | None  # see WorkerMemory
 
 
 def run_job(fields: Fields, density: int, number: int, workers: int) -> JobRun:

@@ -13,7 +13,8 @@ class Amount:
     batch: int = 256  # images: 59 MB
     batches: int = 16  # that are copied in memory from one array: 938 MB
     passes: int = 2  # over that array for each thread
-    disk_bytes: int = 2**28
+    disk_bytes: int = 2**28  # or twice that, and so on, until a step of the fastest way takes ``step_s``
+    disk_most_bytes: int = 2**30  # of a step; the file has twice as many
     frames: int = 2  # that each process unpacks
     side: int = 2048  # of a square matrix
     device_side: int = 8192

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-from ..unpacking import unpackers
+from ..unpacking import unpack, unpackers
 from .way import Setting, Way
 
 
@@ -15,4 +15,9 @@ def bzip2_ways(processes: int, setting: Setting) -> Sequence[Way]:
     def work(times: int) -> int:
         return pool.unpack(list(islice(cycle(paths), times * each)))
 
-    return (Way(how="indexed_bzip2", work=work, params={"processes": processes, "frames": each}),)
+    def here(times: int) -> int:
+        return sum(map(unpack, islice(cycle(paths), times * each)))
+
+    ways = {"indexed_bzip2": work} | ({"indexed_bzip2 in this process": here} if processes == 1 else {})
+    params = {"processes": processes, "frames": each}
+    return [Way(how=how, work=way, params=params) for how, way in ways.items()]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from ..errors import BenchmarkError
 from ..practice import Practice
 from ..results import Result, StageReport
 from ..timing import Contender, race
@@ -12,7 +13,7 @@ from .amount import Amount
 from .bzip2 import bzip2_ways
 from .device import device_copy_ways, host_to_device_ways
 from .disk import disk_ways
-from .matrix import PRECISIONS, device_matrix_ways, matrix_ways
+from .matrix import ON_CUDA, PRECISIONS, device_matrix_ways, matrix_ways
 from .memory import memory_ways
 from .names import DEVICE_COPY, DISK, HOST_TO_DEVICE, bzip2, matrix, memory_copy, threads_text, unit
 from .way import Setting, Way
@@ -23,16 +24,22 @@ Open = Callable[[Setting], Sequence[Way]]
 def measure(names: Collection[str], data: Practice, amount: Amount | None = None) -> StageReport:
     """The limits of these names, as a stage; ValueError for one that nobody knows, or that this machine does not have.
 
-    Of each limit all ways race, and the fastest is the limit.
+    Of each limit all ways race, and the fastest is the limit. One that cannot be measured, for want of memory or of
+    room on the disk, is left out, and costs the others nothing.
     """
+    import torch
+
     opens = {name: _open(name) for name in sorted(names)}  # before the first takes its time
-    results = []
+    results, left_out = [], {}
     for name, ways in opens.items():
         data.say(name)
-        with ExitStack() as opened:
-            found = ways(Setting(data=data, amount=amount or Amount(), opened=opened))
-            results.append(_fastest(name, found, rounds=data.pick(5, 11)))
-    return StageReport(stage="limits", results=tuple(results))
+        try:
+            with ExitStack() as opened:
+                found = ways(Setting(data=data, amount=amount or Amount(), opened=opened))
+                results.append(_fastest(name, found, rounds=data.pick(5, 11)))
+        except (BenchmarkError, OSError, MemoryError, torch.OutOfMemoryError) as err:
+            left_out[name] = " ".join(str(err).split()) or type(err).__name__
+    return StageReport(stage="limits", results=tuple(results), left_out=left_out)
 
 
 def doubled(data: Practice, amount: Amount | None = None) -> Iterator[tuple[Contender, Contender]]:
@@ -41,7 +48,11 @@ def doubled(data: Practice, amount: Amount | None = None) -> Iterator[tuple[Cont
     named: list[Callable[[int], str]] = [memory_copy, bzip2, partial(_on_threads, "fp32")]
     for name in (DISK, *(naming(count) for naming in named for count in counts), *_on_device()):
         with ExitStack() as opened:
-            for way in _open(name)(Setting(data=data, amount=amount or Amount(), opened=opened)):
+            try:
+                ways = _open(name)(Setting(data=data, amount=amount or Amount(), opened=opened))
+            except BenchmarkError:  # it is not to be had here
+                continue
+            for way in ways:
                 called = f"{name} ({way.how})"
                 yield way.contender(called), way.contender(f"{called}, twice", times=2)
 
@@ -74,7 +85,7 @@ def _on_device() -> dict[str, Open]:
     if not torch.cuda.is_available():
         return {}
     matrices: dict[str, Open] = {
-        matrix(precision, "cuda"): partial(device_matrix_ways, precision) for precision in PRECISIONS
+        matrix(precision, "cuda"): partial(device_matrix_ways, precision) for precision in ON_CUDA
     }
     return {HOST_TO_DEVICE: host_to_device_ways, DEVICE_COPY: device_copy_ways, **matrices}
 

@@ -18,6 +18,7 @@ from augment import VIEW_PX, AugmentError, preset
 from ..augmenting import told
 from ..augmenting.amount import FULL, QUICK, Amount
 from ..augmenting.contenders import CPU, CUDA, DRAWN, OP, Ways, named
+from ..augmenting.turn import Turn
 from ..augmenting.work import VIEWS, Stamps, given_stamps, make_work, noise_stamps
 from ..errors import BenchmarkError
 from ..limits import threads_text
@@ -35,7 +36,7 @@ def run(data: Practice, amount: Amount | None = None) -> StageReport:
     """
     amount = amount or data.pick(QUICK, FULL)
     with _threads_kept(), ExitStack() as opened:
-        bench = _bench(data, amount, opened)
+        bench = _bench(data, amount, opened, opened.enter_context(Turn()))
         contenders = list(bench.contenders())
         data.say("making views")
         sync = torch.cuda.synchronize if bench.on_cuda else lambda: None
@@ -59,9 +60,9 @@ def doubled(data: Practice, amount: Amount = QUICK) -> Iterator[tuple[Contender,
     with _threads_kept(), ExitStack() as opened:
         # With 512 stamps kornia's temporary arrays pass 32 MB, where the C library gives memory back to the system each
         # time, and a view takes twice as long. Ours keep the trainer's batch, beside which a call's own cost is small.
-        few = replace(amount, batch=max(1, amount.batch // 4))
+        few, turn = replace(amount, batch=max(1, amount.batch // 4)), opened.enter_context(Turn())
         for each, ways in ((amount, _Bench.ours), (few, _Bench.others)):
-            once, twice = (ways(_bench(data, much, opened), told.FULL) for much in (each, each.doubled()))
+            once, twice = (ways(_bench(data, much, opened, turn), told.FULL) for much in (each, each.doubled()))
             for first, second in zip(once, twice, strict=True):
                 yield first, replace(second, name=f"{second.name}, twice")
 
@@ -86,6 +87,7 @@ class _Bench:
     threads: Sequence[int]
     on_cuda: bool
     opened: ExitStack
+    turn: Turn
 
     @property
     def most(self) -> int:
@@ -131,11 +133,11 @@ class _Bench:
 
     def _on_host(self, preset_name: str, threads: int) -> Ways:
         work = make_work(preset_name, self.stamps.first(self.amount.batch))
-        return Ways(work=work, amount=self.amount, threads=threads, opened=self.opened)
+        return Ways(work=work, amount=self.amount, threads=threads, opened=self.opened, turn=self.turn)
 
     def _on_device(self, preset_name: str) -> Ways:
         work = make_work(preset_name, self.stamps.first(self.amount.batch_on_accelerator))
-        return Ways(work=work, amount=self.amount, threads=self.most, device=CUDA)
+        return Ways(work=work, amount=self.amount, threads=self.most, device=CUDA, turn=self.turn)
 
     def _scaled(self) -> Iterator[Contender]:
         """Ours with another batch, another preset and other sides, with all threads."""
@@ -156,17 +158,21 @@ class _Bench:
 
     def _with(self, stamps: Stamps, more: str, *, view_px: int = VIEW_PX, device: torch.device = CPU) -> Ways:
         work = make_work(told.FULL, stamps, view_px)
-        return Ways(work=work, amount=self.amount, threads=self.most, device=device, more=more)
+        return Ways(
+            work=work, amount=self.amount, threads=self.most, device=device, more=more, turn=self.turn
+        )  # fmt: skip
 
 
-def _bench(data: Practice, amount: Amount, opened: ExitStack) -> _Bench:
+def _bench(data: Practice, amount: Amount, opened: ExitStack, turn: Turn) -> _Bench:
     on_cuda, given = torch.cuda.is_available(), data.given is not None
     on_device = (amount.batch_on_accelerator, *amount.batches_on_accelerator) if on_cuda else ()
     batch = max(amount.batch, *amount.batches, *on_device)
     stamps = given_stamps(data.dataset, batch) if given else noise_stamps(batch)
     if given:
         _check(stamps, str(data.given))
-    return _Bench(stamps=stamps, given=given, amount=amount, threads=data.threads, on_cuda=on_cuda, opened=opened)
+    return _Bench(
+        stamps=stamps, given=given, amount=amount, threads=data.threads, on_cuda=on_cuda, opened=opened, turn=turn
+    )  # fmt: skip
 
 
 def _check(stamps: Stamps, where: str) -> None:
@@ -191,5 +197,6 @@ def _own(results: Sequence[Result], bench: _Bench) -> Result:
     drawn = next(result for result in results if result.name == name)
     params = dict(drawn.params)
     params["flop_per_image"] = VIEWS * int(params.pop("flop_per_view"))
-    own = drawn.converted(OWN, "images/s", 1 / VIEWS, bytes_per_image=bench.stamps.images[0].nbytes)
+    # A stamp and its views, which the FLOP are of.
+    own = drawn.converted(OWN, "images/s", 1 / VIEWS, bytes_per_image=VIEWS * drawn.bytes_per_image)
     return replace(own, params=params)

@@ -1,13 +1,15 @@
 """Frames to samples on disk, beside the physical limit, which is unpacking the frames, and beside what others do.
 
 Equal footing: the same frames from the page cache, the same objects and grids. On one core a strip of the plan is cut
-and joined, all as a worker does it, in turns with unpacking and the peers. Whole jobs run once for each number of
-workers. Each worker gets one strip, so that a larger machine gets more work; time counts from when the first strip is
-begun: Ray and its workers take some seconds to start, which are told apart and are nothing beside a survey. Strips are
-shorter than a survey's, so of the next field more is unpacked again: `unpacked_again` says how much.
+and joined, all as a worker does it, in turns with unpacking and the peers. So do whole jobs with each number of
+workers, in turns with unpacking by as many processes. Each worker gets one strip, so that a larger machine gets more
+work; time counts from when the first strip is begun: Ray and its workers take some seconds to start, which are told
+apart and are nothing beside a survey. Strips are shorter than a survey's, so of the next field more is unpacked again:
+`unpacked_again` says how much.
 """
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 
 from ..fields import DENSE, SPARSE, Fields, strip_of
 from ..ingesting import contenders
@@ -25,6 +27,7 @@ TWO_WORKERS = 1.7
 WORKER_MB, WORKER_GROWTH = 600.0, 1.1
 _BETWEEN = 30  # galaxies a field, where more is measured
 _PEAK, _GROWTH = "worker_peak_mb", "worker_peak_over_first_half"  # see WorkerMemory
+_UNSEEN = "no worker's memory was seen: needs Linux's /proc"
 
 
 def run(data: Practice) -> StageReport:
@@ -79,26 +82,37 @@ def _jobs(data: Practice, fields: Fields) -> Iterator[Result]:
         number = workers * strip_of(workers, full=data.full)
         limit = Limit(bzip2(workers), unpacked_gb)
         params: dict[str, Param] = {"frames": 5 * number, "workers": workers, "page_cache": "warm"}
-        data.say(f"ingest: unpacking, processes: {workers}")
+        densities = data.pick((DENSE,), (SPARSE, DENSE))
+        rates: list[float] = []
+        jobs: dict[int, list[JobRun]] = {density: [] for density in densities}
         with unpackers(workers, warm_up=paths[: 2 * workers]) as processes:
-            rate = 5 * number / processes.seconds(paths[: 5 * number])
-        yield summary(_job(UNPACKING, workers), "frames/s", [rate], size, params, limit)
-        for density in data.pick((DENSE,), (SPARSE, DENSE)):
-            data.say(f"ingest: a job of {density} galaxies a field, workers: {workers}")
-            job = run_job(fields, density, number, workers)
-            found = _job_params(job, workers) | params | {"galaxies_per_field": density}
-            result = summary(_job(ours(density), workers), "frames/s", [job.frames / job.seconds], size, found, limit)
-            yield from contenders.with_galaxies(result, job.galaxies / job.frames)
+            for _ in range(data.pick(2, 3)):
+                data.say(f"ingest: unpacking, processes: {workers}")
+                rates.append(5 * number / processes.seconds(paths[: 5 * number]))
+                for density in densities:
+                    data.say(f"ingest: a job of {density} galaxies a field, workers: {workers}")
+                    jobs[density].append(run_job(fields, density, number, workers))
+        yield summary(_job(UNPACKING, workers), "frames/s", rates, size, params, limit)
+        for density, runs in jobs.items():
+            found = _job_params(runs, workers) | params | {"galaxies_per_field": density}
+            rates = [run.frames / run.seconds for run in runs]
+            result = summary(_job(ours(density), workers), "frames/s", rates, size, found, limit)
+            yield from contenders.with_galaxies(result, runs[0].galaxies / runs[0].frames)
 
 
-def _job_params(job: JobRun, workers: int) -> dict[str, Param]:
-    return {
-        _PEAK: round(job.worker_peak_mb),
-        _GROWTH: round(job.worker_growth, 3),
-        "unpacked_again": round(job.again_bytes / job.unpacked_bytes, 3),
-        "start_s": round(job.start_s, 2),
-        "galaxies_per_core_second": round(job.galaxies / job.seconds / workers, 3),
+def _job_params(runs: Sequence[JobRun], workers: int) -> dict[str, Param]:
+    """Of the worst run in memory, of the median one in time."""
+    seconds = statistics.median(run.seconds for run in runs)
+    params: dict[str, Param] = {
+        "unpacked_again": round(runs[0].again_bytes / runs[0].unpacked_bytes, 3),
+        "start_s": round(statistics.median(run.start_s for run in runs), 2),
+        "galaxies_per_core_second": round(runs[0].galaxies / seconds / workers, 3),
     }
+    peaks = [run.worker_peak_mb for run in runs if run.worker_peak_mb is not None]
+    growths = [run.worker_growth for run in runs if run.worker_growth is not None]
+    if peaks and growths:
+        params |= {_PEAK: round(max(peaks)), _GROWTH: round(max(growths), 3)}
+    return params
 
 
 def _ratios(data: Practice) -> list[Ratio]:
@@ -125,14 +139,21 @@ def _ratios(data: Practice) -> list[Ratio]:
 def _promises(data: Practice, results: list[Result]) -> Iterator[Promise]:
     """Of the worst of the dense jobs."""
     jobs = [result for result in results if "workers" in result.params and result.name.startswith(ours(DENSE))]
-    peak, growth = (max(float(job.params[key]) for job in jobs) for key in (_PEAK, _GROWTH))
-    yield Promise(what="ingest: a worker's largest memory [MB]", measured=peak, at_most=WORKER_MB)
+    peak, growth = (_worst(jobs, key) for key in (_PEAK, _GROWTH))
+    unseen = _UNSEEN if peak is None else ""
+    yield Promise(what="ingest: a worker's largest memory [MB]", measured=peak, at_most=WORKER_MB, missing=unseen)
+    short = "" if data.full else "half of a quick job is the worker's start and first field; run with --full"
     yield Promise(
         what="ingest: a worker's largest memory over that of the job's first half",
-        measured=growth if data.full else None,
+        measured=None if short else growth,
         at_most=WORKER_GROWTH,
-        missing="" if data.full else "half of a quick job is the worker's start and first field; run with --full",
+        missing=unseen or short,
     )
+
+
+def _worst(jobs: Sequence[Result], key: str) -> float | None:
+    """None where it was not seen in any."""
+    return max((float(job.params[key]) for job in jobs if key in job.params), default=None)
 
 
 def _bars(results: list[Result]) -> Iterator[Bars]:

@@ -1,4 +1,4 @@
-"""A dataset for steps on views in memory: no galaxy of it is read, so it holds as many as a batch wants, and no byte.
+"""Datasets to train on: one for views in memory, whose shards hold no byte; and one that is read, of random numbers.
 
 Stamps of SDSS's shape, in five bands.
 """
@@ -21,8 +21,17 @@ _TABLES = ("samples.parquet", "rejects.parquet")
 
 
 def galaxies_for(folder: Path, settings: PretrainConfig) -> Dataset:
-    """A dataset whose shards are holes, with what a pre-training asks of its table; the test split is a part of it."""
-    bare = images.sparse_dataset(folder, 2 * settings.batch)
+    """A dataset whose shards are holes, with as many galaxies as a batch wants; the test split is a part of it."""
+    return _with_dust(images.sparse_dataset(folder, 2 * settings.batch), folder)
+
+
+def random_galaxies(folder: Path, samples: int) -> Dataset:
+    """A dataset that is whole, of random numbers."""
+    return _with_dust(images.random_dataset(folder, samples), folder)
+
+
+def _with_dust(bare: Dataset, folder: Path) -> Dataset:
+    """With what a pre-training asks of the table beside objid; ``bare`` is closed."""
     table = pa.parquet.read_table(folder / _TABLES[0])
     write_batches(folder / _TABLES[0], [table.append_column("ebv_sfd", pa.array(np.zeros(len(bare))))])
     finish(folder, bare.manifest, _TABLES)

@@ -38,9 +38,11 @@ def measure(data: Practice, device: torch.device, queues: Sequence[int]) -> Stag
     threads = 1 if device.type == "cuda" else max(data.threads)
     results: list[Result] = []
     shares: dict[int, float] = {}
+    left_out: dict[str, str] = {}
     for queue in queues:
         data.say(f"train: InfoNCE, {queue:,} negatives")
         if _free_gib(device) < _needed_gib(queue):
+            left_out |= dict.fromkeys((named(queue, way) for way in infonce.LOSSES), _needs(queue))
             continue
         rounds = data.pick(2, 7) if queue == LONGEST else 15
         costs = infonce.measure(queue, batch=BATCH, rounds=rounds, threads=threads, device=device.type)
@@ -52,6 +54,7 @@ def measure(data: Practice, device: torch.device, queues: Sequence[int]) -> Stag
         results=tuple(results),
         ratios=tuple(Ratio(first=named(queue, "streaming"), second=named(queue, "plain")) for queue in shares),
         promises=(promise(shares.get(LONGEST)),),
+        left_out=left_out,
         footing=FOOTING,
         curves=(Curve(title=f"InfoNCE, batch {BATCH}", axis="queue", lines=lines),),
     )
@@ -59,12 +62,11 @@ def measure(data: Practice, device: torch.device, queues: Sequence[int]) -> Stag
 
 def promise(share: float | None) -> Promise:
     """Of the memory; None where the plain loss was not measured."""
-    missing = f"needs Linux or a GPU, with {_needed_gib(LONGEST):.0f} GiB of free memory"
     return Promise(
         what=f"InfoNCE, {LONGEST:,} negatives, batch {BATCH}: streaming's memory beyond its inputs / plain's",
         measured=share,
         at_most=_SHARE,
-        missing=missing if share is None else "",
+        missing=_needs(LONGEST) if share is None else "",
     )
 
 
@@ -117,6 +119,10 @@ def _limit(queue: int, device: torch.device, threads: int) -> Limit:
 def _needed_gib(queue: int) -> float:
     """For the matrix of logits, three times (products, logits, their gradient), and the inputs, with room to spare."""
     return 6.0 * queue / LONGEST
+
+
+def _needs(queue: int) -> str:
+    return f"needs Linux or a GPU, with {_needed_gib(queue):.2g} GiB of free memory"
 
 
 def _free_gib(device: torch.device) -> float:

@@ -1,5 +1,6 @@
 """The augment benchmark runs, and everything in it makes the views that it is timed for."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.augmenting import contenders as ways
 from benchmarks.augmenting.amount import FULL, QUICK, Amount
 from benchmarks.augmenting.contenders import Ways, named
 from benchmarks.augmenting.recipes import recipes, rows
+from benchmarks.augmenting.turn import Turn
 from benchmarks.augmenting.work import Work, blur_sigma_px, encoded, given_stamps, make_work, noise_stamps
 from benchmarks.errors import BenchmarkError
 from benchmarks.limits import memory_copy
@@ -62,7 +64,8 @@ def test_the_verdict_s_rate_is_ours_with_all_threads_in_images(report: StageRepo
     own = _result(report, report.own or "")
     drawn = _result(report, named(ways.DRAWN, told.PLAIN, "cuda" if ON_A_GPU else "2 threads"))
     assert (own.unit, own.median) == ("images/s", drawn.median / 2)
-    assert own.bytes_per_image == 4 * 5 * 107 * 107
+    # A stamp and two views, with which go the operations of both.
+    assert own.bytes_per_image == 2 * drawn.bytes_per_image == 2 * 4 * 5 * (107 * 107 // 2 + 64 * 64)
     assert own.params["flop_per_image"] == 2 * int(drawn.params["flop_per_view"])
     assert own.limit is not None
     assert drawn.limit is not None
@@ -138,7 +141,7 @@ def test_peers_that_are_not_installed_are_left_out(tmp_path: Path, monkeypatch: 
 def test_full_measures_all_that_quick_does_and_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked = []
 
-    def stop(data: Practice, amount: Amount, opened: ExitStack) -> None:
+    def stop(data: Practice, amount: Amount, opened: ExitStack, turn: Turn) -> None:
         asked.append(amount)
         raise InterruptedError
 
@@ -158,13 +161,51 @@ def test_every_step_makes_all_views_and_of_twice_the_stamps_twice_as_many(tmp_pa
     amount = replace(SMALL, batch=12, peers_on_all_threads=False)
     for once, twice in augment.doubled(_practice(tmp_path), amount):
         assert twice.name == f"{once.name}, twice"
-        counts[once.name] = (once.step(), twice.step())
+        made = []
+        for each in (once, twice):
+            each.prepare()
+            made.append(each.step())
+        counts[once.name] = tuple(made)
     assert torch.get_num_threads() == before
     assert all(twice == 2 * once for once, twice in counts.values())
     assert {first for name, (first, _) in counts.items() if "scikit-image" in name} <= {4}
     assert counts[named(ways.DRAWN, told.FULL)][0] == 24
     assert {counts[name][0] for name in counts if "skymill op" in name and "cuda" not in name} == {24}
     assert counts[named(ways.TORCH, told.FULL)][0] == 6  # batches of a quarter
+
+
+def test_a_pipeline_goes_on_until_the_next_one_s_turn():
+    log: list[str] = []
+
+    def endless(name: str) -> Iterator[Tensor]:
+        log.append(f"{name} built")
+        try:
+            while True:
+                yield torch.zeros(3)
+        finally:
+            log.append(f"{name} ended")
+
+    with Turn() as turn:
+        turn.begin(lambda: endless("first"))
+        assert (turn.take(2), turn.take(3)) == (6, 9)
+        assert log == ["first built"]
+        turn.begin(lambda: endless("second"))
+        assert log == ["first built", "first ended", "second built"]
+    assert log[-1] == "second ended"
+
+
+def test_whoever_comes_next_ends_our_pipeline_with_dali(monkeypatch: pytest.MonkeyPatch):
+    """Building it is in no one's time, and it works ahead in no one else's."""
+    pytest.importorskip("nvidia.dali")
+    some = Ways(work=_work("hayat2021", 2), amount=replace(SMALL, dali_batches=3))
+    (through,) = some.through_dali()
+    before = torch.get_num_threads()
+    through.prepare()
+    assert (through.step(), through.step()) == (12, 12)
+    assert some.turn._views is not None
+    some.op().prepare()
+    assert some.turn._views is None
+    torch.set_num_threads(before)
 
 
 def test_scikit_image_makes_all_views_in_each_process():

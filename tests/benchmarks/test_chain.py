@@ -18,6 +18,7 @@ from benchmarks.chain.loaders import Files
 from benchmarks.chain.views import Hdf5Pairs, Recipe, TorchPairs, by_skimage, dali_pipeline
 from benchmarks.chain.watch import Watch
 from benchmarks.errors import BenchmarkError
+from benchmarks.limits import HOST_TO_DEVICE
 from benchmarks.practice import Practice
 from benchmarks.results import Limit
 from benchmarks.training.galaxies import galaxies_for
@@ -149,34 +150,92 @@ def test_a_batch_is_no_larger_than_the_dataset(dataset: Dataset):
 def test_the_whole_stage_reports_peers_promises_and_a_curve(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(measure, "config", lambda: TINY)
-    missing = dict.fromkeys((feeding.HDF5, feeding.WEBDATASET, feeding.DALI), ("a_missing_package",))
-    monkeypatch.setattr(feeding, "_NEEDED", missing)
+    monkeypatch.setattr(measure, "settings_for", lambda device: TINY)
+    missing = dict.fromkeys((feeding.HDF5, feeding.WEBDATASET), ("a_missing_package",))
+    monkeypatch.setattr(feeding, "_NEEDED", missing | {feeding.DALI: ()})
+    monkeypatch.setattr(feeding, "by_dali", breaking)
     least = {int: 1, float: 0.001}  # of rounds, batches and seconds
     monkeypatch.setattr(Practice, "pick", lambda data, quick, full: least.get(type(quick), quick))
-    data = Practice(folder=tmp_path)
-    data.dataset = dataset
+    data = Practice(folder=tmp_path, given=dataset.location)
     threads = torch.get_num_threads()
-    report, chain = measure.run(data)
+    with data:
+        report, chain = measure.run(data)
     assert torch.get_num_threads() == threads
     assert report.stage == "whole"
     assert report.own is None
     assert report.left_out[feeding.HDF5] == "a_missing_package not installed"
+    assert report.left_out[feeding.DALI] == "failed: RuntimeError: no such operator"
     assert not set(report.left_out) & set(report.footing)
     on_gpu, waiting = report.kept()
     assert on_gpu.kept is None
     assert waiting.measured == chain.waiting
+    assert waiting.what == "whole: waiting for reads, share of the step"
     (curve,) = report.curves
     assert curve.lines["skymill"] == (f"{measure.WHOLE}, batch 4", measure.WHOLE)
     assert feeding.OURS in {result.name for result in report.results}
 
 
+def test_a_batch_that_was_cut_is_told(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measure, "settings_for", lambda device: replace(TINY, batch=64, queue=64))
+    monkeypatch.setattr(measure, "_batches", lambda settings, dataset, data: [])
+    monkeypatch.setattr(feeding, "_NEEDED", dict.fromkeys(feeding._NEEDED, ("a_missing_package",)))
+    least = {int: 1, float: 0.001}  # of rounds, batches and seconds
+    monkeypatch.setattr(Practice, "pick", lambda data, quick, full: least.get(type(quick), quick))
+    with Practice(folder=tmp_path, given=dataset.location) as data:
+        report, chain = measure.run(data)
+    assert {result.params["batch_wanted"] for result in report.results} == {64}
+    assert chain.batch < 64
+
+
+def breaking(files: Files, recipe: Recipe) -> loaders.Pairs:
+    """A loader that fails once it has begun."""
+    yield 4
+    raise RuntimeError("no such\noperator")
+
+
+def test_without_a_dataset_random_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Practice, "pick", lambda data, quick, full: quick // 64)
+    with Practice(folder=tmp_path) as data:
+        made = measure._dataset(data, CPU)
+        assert len(made) == 32
+        assert Pretraining(TINY, made, ONE).stamps.read(np.arange(2)).stored.float().std() > 0.2
+
+
+def test_a_batch_for_which_a_gpu_has_no_memory_is_left_out(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def too_large(*given: object) -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(measure, "_whole", too_large)
+    name = f"{measure.WHOLE}, batch 4"
+    assert measure._others(TINY, dataset, Practice(folder=tmp_path)) == ((), {name: "the GPU has too little memory"})
+
+
+def test_a_batch_that_was_cut_does_not_keep_the_papers_promise(dataset: Dataset):
+    _, chain = measure.chained(Pretraining(TINY, dataset, ONE), rounds=1, seconds=0.001)
+    on_gpu = replace(chain, device="cuda")
+    first, waiting = measure._promises(on_gpu, cut=True)
+    assert (first.measured, first.missing) == (None, "the dataset is too small for the paper's batch")
+    assert list(measure._promises(on_gpu, cut=False)) == [waiting]
+
+
+def test_on_a_gpu_pixels_are_limited_by_their_way_there(dataset: Dataset):
+    assert measure._delivered(dataset, TINY, cuda=True) == Limit(HOST_TO_DEVICE, dataset.pixel_bytes / 1e9)
+
+
+def test_only_what_learns_has_a_count_of_operations(dataset: Dataset):
+    results, _ = measure.chained(Pretraining(TINY, dataset, ONE), rounds=1, seconds=0.001)
+    learning = [result for result in results if "flop_per_image" in result.params]
+    assert [result.name for result in learning] == [measure.STEP, measure.WHOLE]
+    assert all(each.params["flop_per_image"] == pytest.approx(each.limit.per_item * 1e9) for each in learning)
+
+
 def test_doubled_is_twice_the_work(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(measure, "config", lambda: TINY)
+    monkeypatch.setattr(measure, "settings_for", lambda device: TINY)
     monkeypatch.setattr(measure, "_enough", lambda way, seconds, waited: 2)
     monkeypatch.setattr(feeding, "doubled", lambda run, data: iter(()))
-    data = Practice(folder=tmp_path)
-    data.dataset = dataset
+    data = Practice(folder=tmp_path, given=dataset.location)
     found = []
     for once, twice in measure.doubled(data):
         once.prepare()

@@ -165,7 +165,7 @@ def test_a_result_without_a_measured_limit_is_a_bug(monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setattr(read, "run", lambda data: lone)
     monkeypatch.setattr(limits, "measure", lambda names, data: StageReport(stage="limits", results=()))
-    with pytest.raises(ValueError, match="was not measured"):
+    with pytest.raises(ValueError, match="was not measured, nor"):
         command.main(["read"])
 
 

@@ -4,6 +4,8 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -163,6 +165,7 @@ def test_every_rate_is_told_in_frames_and_in_galaxies(hollow: Practice, raced: l
     of_job = found["ingest: skymill, 300 a field, 2 workers"]
     assert (of_job.median, of_job.params["worker_peak_mb"], of_job.params["unpacked_again"]) == (2.5, 400, 0.05)
     assert of_job.params["galaxies_per_core_second"] == 600 / 4 / 2
+    assert of_job.runs == found["ingest: unpacking, 2 workers"].runs == 2
     assert found["ingest: unpacking, 2 workers"].median == 30 / 4.0
     assert report.own == "ingest: skymill, 300 a field, 2 workers, galaxies"
     assert report.median(report.own) == 2.5 * 600 / 10
@@ -188,9 +191,35 @@ def test_what_was_promised_is_told(hollow: Practice, raced: list[Contender], ins
         "ingest: unpacking, 2 workers / ingest: skymill, 300 a field, 2 workers": 1.6,
         "ingest: skymill, 300 a field / ingest: astropy and reproject, 300 a field": 10.0,
         "ingest: skymill, 300 a field, 2 workers / ingest: skymill, 300 a field, 1 worker": 1.7,
+        # Sparse jobs are run with --full only: told as left out.
+        "ingest: unpacking, 1 worker / ingest: skymill, 2 a field, 1 worker": 1.25,
+        "ingest: unpacking, 2 workers / ingest: skymill, 2 a field, 2 workers": 1.25,
+        "ingest: skymill, 2 a field, 2 workers / ingest: skymill, 2 a field, 1 worker": 1.7,
         "ingest: a worker's largest memory [MB]": 600.0,
         "ingest: a worker's largest memory over that of the job's first half": 1.1,
     }
+
+
+def test_memory_that_was_not_seen_is_not_promised(
+    hollow: Practice, raced: list[Contender], installed: None, monkeypatch: pytest.MonkeyPatch
+):
+    hollow.full = True
+    unseen = replace(JOB, worker_peak_mb=None, worker_growth=None)
+    monkeypatch.setattr(ingest, "run_job", lambda *_: unseen)
+    report = ingest.run(hollow)
+    assert [(promise.kept, promise.missing) for promise in report.promises] == 2 * [(None, ingest._UNSEEN)]
+
+
+def test_the_worst_of_a_job_s_runs_is_promised_and_all_count(
+    hollow: Practice, raced: list[Contender], installed: None, monkeypatch: pytest.MonkeyPatch
+):
+    hollow.full = True
+    jobs = cycle([JOB, replace(JOB, worker_peak_mb=700.0, worker_growth=1.2), replace(JOB, seconds=5.0)])
+    monkeypatch.setattr(ingest, "run_job", lambda fields, density, *_: next(jobs) if density == DENSE else JOB)
+    report = ingest.run(hollow)
+    assert [promise.measured for promise in report.promises] == [700, 1.2]
+    job = next(result for result in report.results if result.name == "ingest: skymill, 300 a field, 1 worker")
+    assert (job.runs, job.q25, job.median) == (3, 2.25, 2.5)
 
 
 def test_a_full_run_has_more_densities_containers_and_workers(
@@ -273,6 +302,7 @@ def test_a_whole_job_is_counted(one_field: Fields):
     assert job.unpacked_bytes == 5 * IMAGE_BYTES
     assert 0 < job.start_s < 60
     assert 0 < job.seconds < 60
+    assert job.worker_peak_mb is not None
     assert 100 < job.worker_peak_mb < 2000  # Python, NumPy, Arrow, numba, astropy and Ray alone take 187
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,16 +30,21 @@ TINY = Amount(
 ON_CPU = (
     limits.DISK, limits.matrix(), limits.matrix("fp64", "2 threads"), limits.memory_copy(), limits.memory_copy(2)
 )  # fmt: skip
-ON_GPU = (limits.DEVICE_COPY, limits.HOST_TO_DEVICE, limits.matrix("bf16", "cuda"))
+ON_GPU = (
+    limits.DEVICE_COPY,
+    limits.HOST_TO_DEVICE,
+    *(limits.matrix(each, "cuda") for each in ("bf16", "fp32", "tf32")),
+)
 FRAME_BYTES = (3000, 5000)
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> SimpleNamespace:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A folder, frames of `FRAME_BYTES`, and what was said."""
     for number, count in enumerate(FRAME_BYTES):
         (tmp_path / f"{number}.fits.bz2").write_bytes(bz2.compress(os.urandom(count)))
     said: list[str] = []
+    monkeypatch.setattr(disk, "_MOSTLY", 0.0)  # files in memory do: the tests' folder may lie there
     fields = SimpleNamespace(frames=tmp_path)
     pick: Callable[[Any, Any], Any] = lambda quick, full: quick  # noqa: E731
     return SimpleNamespace(
@@ -84,7 +90,13 @@ def test_gigabytes_are_told_and_the_fastest_way_is_the_limit(data: SimpleNamespa
 
 @pytest.mark.parametrize(
     "name",
-    ["limit: speed of light", "limit: memory copy, 0 threads", "limit: memory copy, 1 threads", limits.matrix("fp8")],
+    [
+        "limit: speed of light",
+        "limit: memory copy, 0 threads",
+        "limit: memory copy, 1 threads",
+        limits.matrix("fp8"),
+        limits.matrix("tf32"),
+    ],
 )
 def test_what_nobody_knows_is_refused_before_anything_is_measured(name: str, data: SimpleNamespace):
     with pytest.raises(ValueError, match=name):
@@ -198,7 +210,47 @@ def test_a_file_system_without_direct_reads_has_fewer_ways(setting: Setting, mon
     monkeypatch.setattr(disk, "_DIRECT", 0)
     fewer = disk_ways(setting)
     assert {each.how for each in fewer} <= {each.how for each in all_ways}
-    assert [each.how for each in fewer] == ["through the page cache, 1 at once", "through the page cache, 4 at once"]
+    assert [each.how for each in fewer] == [f"through the page cache, {count} at once" for count in (1, 4, 16)]
+
+
+def test_a_step_on_a_fast_disk_reads_more(setting: Setting):
+    longest = replace(setting, amount=replace(TINY, step_s=60.0, disk_most_bytes=24 * BLOCK))
+    for each in disk_ways(longest):
+        assert (each.work(1), each.work(2)) == (24 * BLOCK, 48 * BLOCK)
+
+
+def test_shards_that_stay_in_memory_are_not_read_and_nothing_is_where_files_do(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+):
+    given = setting.data.folder / "given"
+    given.mkdir()
+    (given / "00000.tar").write_bytes(bytes(2 * BLOCK))
+    setting.data.given, setting.data.dataset = given, SimpleNamespace(location=given, path=given)
+    monkeypatch.setattr(disk, "_MOSTLY", 0.5)
+    monkeypatch.setattr(disk, "_DIRECT", 0)
+    seen = iter([0, 0] * 3 + [0, 10 * TINY.disk_bytes] * 3)
+    monkeypatch.setattr(disk, "_bytes_read", lambda: next(seen))
+    assert {each.work(1) for each in disk_ways(setting)} == {TINY.disk_bytes}
+    monkeypatch.setattr(disk, "_bytes_read", lambda: 0)
+    report = limits.measure([limits.DISK, limits.matrix()], setting.data, TINY)
+    assert [result.name for result in report.results] == [limits.matrix()]
+    assert "stay in memory" in report.left_out[limits.DISK]
+    assert not any(once.name.startswith(limits.DISK) for once, _ in limits.doubled(setting.data, TINY))
+
+
+@pytest.mark.parametrize(
+    "lacking", [OSError(28, "No space left on device"), MemoryError(), torch.OutOfMemoryError("x")]
+)
+def test_a_limit_that_fails_costs_only_itself(
+    lacking: Exception, data: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    def full(setting: Setting, count: int) -> list[disk.Piece]:
+        raise lacking
+
+    monkeypatch.setattr(disk, "_written", full)
+    report = limits.measure([limits.DISK, limits.matrix()], data, TINY)
+    assert [result.name for result in report.results] == [limits.matrix()]
+    assert report.left_out == {limits.DISK: str(lacking) or "MemoryError"}
 
 
 def test_the_bytes_of_frames_count_unpacked(data: SimpleNamespace):

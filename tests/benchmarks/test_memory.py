@@ -19,7 +19,7 @@ def test_growth_compares_the_whole_with_the_first_half():
 
 
 def test_without_workers_there_is_nothing_to_say():
-    assert (WorkerMemory().peak_mb, WorkerMemory().growth) == (0.0, 0.0)
+    assert (WorkerMemory().peak_mb, WorkerMemory().growth) == (None, None)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")

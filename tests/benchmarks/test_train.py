@@ -148,6 +148,8 @@ def test_the_memory_of_the_longest_queue_is_promised(free_gib, share, tmp_path, 
     report = losses.measure(Practice(folder=tmp_path), CPU, losses.QUEUES)
     (promise,) = report.promises
     assert (promise.measured, promise.at_most, bool(promise.missing)) == (share, 0.05, share is None)
+    assert report.left_out.keys() == (set() if share else {losses.named(losses.LONGEST, way) for way in infonce.LOSSES})
+    assert set(report.left_out.values()) <= {promise.missing}
     short, *long = (ratio for ratio in report.ratios)
     assert short == Ratio(first=losses.named(65_536, "streaming"), second=losses.named(65_536, "plain"))
     assert len(long) == (share is not None)

@@ -120,8 +120,9 @@ def test_gpus_wait_for_what_the_host_does_not_read():
 
 
 def test_a_gpu_that_was_measured_takes_what_it_took():
-    measured = chain(device="cuda", alone={"read": 9_000.0, "augment": 99_000.0, "train": 1_000.0})
-    assert [each.idle for each in idle_gpus(measured, (1, 9, 18))] == [0.0, 0.0, 0.5]
+    """Its views and its step one after the other: 1,000 pairs/s."""
+    measured = chain(device="cuda", alone={"read": 9_000.0, "augment": 5_000.0, "train": 1_250.0})
+    assert [each.idle for each in idle_gpus(measured, (1, 9, 18))] == pytest.approx([0.0, 0.0, 0.5])
     assert "as measured" in verdict({}, measured).text
     assert "assumed" in verdict({}, chain()).text
 
@@ -159,3 +160,19 @@ def test_epochs_are_those_of_the_paper():
 )
 def test_two_digits(rate: float, text: str):
     assert f": {text} images/s;" in verdict({"train": rate}).text
+
+
+def test_from_the_disk_gpus_wait_where_the_page_cache_would_feed_them():
+    """A disk of 1,300 images/s feeds half of one GPU, whatever the page cache gives."""
+    gb = 5 * 107 * 107 * 4 / 1e9
+    found = verdict(RATES, chain(disk_gb_per_s=1_300 * gb))
+    assert [each.idle for each in found.gpus[:2]] == [0.0, 0.0]
+    assert found.gpus[0].idle_from_disk == pytest.approx(0.5)
+    assert "its disk gives 0.30 GB/s, 1,300 images/s of float32: 1 would wait 50 %" in found.text
+    assert verdict(RATES, chain()).gpus[0].idle_from_disk is None
+
+
+def test_where_ingest_binds_one_pass_the_epochs_are_told_too():
+    found = verdict({"ingest": 20.0, "read": 900.0, "train": 30.0})
+    assert found.text.startswith("ingest binds the whole at 20 images/s;")
+    assert "In every epoch train binds at 30 images/s; the others could do more: read 30 times" in found.text
