@@ -1,10 +1,11 @@
 """`python -m benchmarks`: how fast each stage is beside its peers and its limit, which binds, and what has changed."""
 
 import argparse
-import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from .progress import progress
 from .results import Report
 
 README = Path("README.md")
+_PROBE_BYTES = 1 << 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,12 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BenchmarkError, *USER_ERRORS) as err:
         print(f"benchmarks: error: {err}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("benchmarks: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _measure(args: argparse.Namespace, console: Console) -> int:
     for path in (args.json, args.page):
         _check_writable(path)
     with (
+        _ended_in_order(),
         tempfile.TemporaryDirectory(prefix="skymill-benchmarks-") as folder,
         progress(console, "measuring") as say,
         Practice(folder=Path(folder), given=args.data, full=args.full, say=say) as data,
@@ -49,11 +55,13 @@ def _publish(report: Report, args: argparse.Namespace, console: Console) -> None
     from .table import show
 
     show(report, console)
-    if args.json is not None:
-        _write(report, args.json)
-        console.print(f"written: {args.json}", highlight=False, soft_wrap=True)
-    if args.page is not None:
-        _write_page(report, args.page, console)
+    try:
+        if args.json is not None:
+            _write(report, args.json)
+            console.print(f"written: {args.json}", highlight=False, soft_wrap=True)
+    finally:  # the page too, where the JSON found no room
+        if args.page is not None:
+            _write_page(report, args.page, console)
 
 
 def _write(report: Report, path: Path) -> None:
@@ -111,18 +119,24 @@ def _check_writable(path: Path | None) -> None:
     """Before minutes of measuring, not after."""
     if path is None:
         return
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    found = ""
     if path.is_dir():
-        found = "a folder"
-    elif not folder.is_dir():
-        found = f"{folder}, which is no folder"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        found = f"{folder}, which may not be written to"
-    if found:
-        raise BenchmarkError(f"{path}: expected the name of a file that can be written, got {found}")
+        raise BenchmarkError(f"{path}: expected the name of a file that can be written, got a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as err:
+        raise BenchmarkError(f"{path}: cannot be written ({err.strerror})") from None
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM, which job schedulers send, ends as an exception does: what was written on the way is removed."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,7 +62,7 @@ def _isolated(name: str, failed: dict[str, str]) -> Iterator[None]:
         failed[name] = str(err)
     except Exception as err:
         traceback.print_exc()
-        failed[name] = f"failed: {type(err).__name__}: {err}"
+        failed[name] = " ".join(f"failed: {type(err).__name__}: {err}".split())
 
 
 def _with_limits(

@@ -34,6 +34,9 @@ def read_report(path: Path) -> Report:
     return _report(found)
 
 
+_LEAST = 1e-15  # of numbers that must be above 0
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
@@ -76,7 +79,10 @@ class _Found:
 
     def named(self, read: Callable[["_Found"], T]) -> dict[str, T]:
         """An object of which each value is read in the same way."""
-        return {key: read(_Found(f"{self.where}: {key}", value)) for key, value in self.mapping().items()}
+        return {
+            _Found(self.where, key).text(): read(_Found(f"{self.where}: {key}", value))
+            for key, value in self.mapping().items()
+        }
 
     def optional(self, read: Callable[["_Found"], T]) -> T | None:
         return None if self.value is None else read(self)
@@ -84,6 +90,8 @@ class _Found:
     def text(self) -> str:
         if not isinstance(self.value, str):
             raise self.wrong("a text")
+        if not self.value.replace("\n", "").isprintable():  # it goes to terminals and pages
+            raise self.wrong("a text without control characters")
         return self.value
 
     def texts(self) -> tuple[str, ...]:
@@ -107,18 +115,18 @@ class _Found:
 
     def positive(self) -> float:
         number = self.number()
-        if number <= 0:
-            raise self.wrong("a number above 0")
+        if not _LEAST < number < 1 / _LEAST:
+            raise self.wrong("a number above 0 of the usual size")
         return number
 
     def count(self, least: int) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < least:
-            raise self.wrong(f"a whole number of at least {least}")
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or not least <= self.value < 1 / _LEAST:
+            raise self.wrong(f"a whole number of at least {least} and of the usual size")
         return self.value
 
     def param(self) -> Param:
         if isinstance(self.value, str):
-            return self.value
+            return self.text()
         number = self.number()
         return self.value if isinstance(self.value, int) else number
 

@@ -3,7 +3,6 @@
 Rates are views/s. All are given the drawn parameters ready-made, but for `views`, which draws them.
 """
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sized
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from torch import Tensor
 from augment import VIEW_PX, Dither, preset, reference, render, views
 from augment.dali import DaliPipeline
 
+from ..installed import is_installed
 from ..limits import DEVICE_COPY, memory_copy, threads_text
 from ..results import Limit, Param
 from ..timing import Contender
@@ -42,14 +42,6 @@ _COPIES_A_BATCH = 16  # a copy alone would be over too soon
 def named(who: str, preset_name: str, where: str = "1 thread", more: str = "") -> str:
     """Name of a result; ``where`` is "1 thread", "2 threads", ... or "cuda", ``more`` what is unlike elsewhere."""
     return ", ".join(part for part in (f"augment: {who}", preset_name, where, more) if part)
-
-
-def is_installed(package: str) -> bool:
-    """Whether a peer can be measured."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the package that it lies in
-        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

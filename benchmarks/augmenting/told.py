@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from augment import VIEW_PX
 
+from ..installed import is_installed
 from ..limits import threads_text
 from ..results import Bars, Curve, Param, Promise, Ratio, Result, known
 from . import contenders as ways
@@ -55,8 +56,8 @@ def footing(results: Sequence[Result]) -> Mapping[str, str]:
 
 def left_out() -> Mapping[str, str]:
     """The peers that are not installed."""
-    missing = {peer: package for peer, package in ways.PACKAGES.items() if not ways.is_installed(package)}
-    return {peer: f"{package} is not installed" for peer, package in missing.items()}
+    missing = {peer: package for peer, package in ways.PACKAGES.items() if not is_installed(package)}
+    return {peer: f"{package} cannot be imported" for peer, package in missing.items()}
 
 
 def ratios(results: Sequence[Result], threads: Sequence[int]) -> tuple[Ratio, ...]:
@@ -65,14 +66,15 @@ def ratios(results: Sequence[Result], threads: Sequence[int]) -> tuple[Ratio, ..
     wanted = [Ratio(first=op, second=named(peer, FULL), at_least=least) for peer, least in _PROMISED.items()]
     wanted += [Ratio(first=op, second=named(other, FULL)) for other in _OTHERS]
     wanted += [Ratio(first=named(OP, PLAIN), second=named(peer, PLAIN)) for peer in (*_PROMISED, ways.KORNIA)]
-    wanted += [Ratio(first=named(OP, FULL, threads_text(2)), second=op, at_least=1.7)]
     if max(threads) > 1:
+        wanted += [Ratio(first=named(OP, FULL, threads_text(2)), second=op, at_least=1.7)]
         peers = (*_PROMISED, ways.KORNIA, ways.DALI, ways.DALI_AND_OURS)
         wanted += [Ratio(first=named(OP, FULL, most), second=named(peer, FULL, most)) for peer in peers]
     if max(threads) > 2:
         wanted += [Ratio(first=named(OP, FULL, most), second=op)]
     on_device = named(OP, FULL, CUDA.type)
-    wanted += [Ratio(first=on_device, second=named(ways.COPY, FULL, CUDA.type), at_least=_OF_THE_COPY)]
+    if any(result.name == on_device for result in results):
+        wanted += [Ratio(first=on_device, second=named(ways.COPY, FULL, CUDA.type), at_least=_OF_THE_COPY)]
     wanted += [Ratio(first=on_device, second=named(other, FULL, CUDA.type)) for other in _OTHERS]
     return known(wanted, results)
 

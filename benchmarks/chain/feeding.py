@@ -4,7 +4,6 @@ Equal footing: the same galaxies, as many cores, batches of one size, the paper'
 alone, and what it read ahead before its turn counts for nothing.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 from augment import preset
 from trainer.data import Indices
 
+from ..installed import is_installed
 from ..practice import Practice, available_cores
 from ..results import Limit, Ratio, Result
 from ..timing import Contender, race
@@ -113,16 +113,9 @@ def left_out() -> dict[str, str]:
     """Peers that are not installed, and what of them is missing."""
     found = {}
     for peer, packages in _NEEDED.items():
-        if missing := [name for name in packages if not _is_installed(name)]:
-            found[peer] = f"{', '.join(missing)} not installed"
+        if missing := [name for name in packages if not is_installed(name)]:
+            found[peer] = f"{', '.join(missing)} cannot be imported"
     return found
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # of nvidia.dali, nvidia
-        return False
 
 
 def _contenders(run: Run, data: Practice, turn: _Turn, limit: Limit | None) -> Iterator[tuple[Contender, Contender]]:

@@ -1,6 +1,5 @@
 """What races on one core: unpacking, a strip of ours by density and container, and others' ways to the same stamps."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 from ingest.prepare import Format
 
 from ..fields import DENSE, SPARSE, Fields
+from ..installed import is_installed
 from ..limits import BZIP2
 from ..practice import Practice
 from ..results import Limit, Param, Result
@@ -36,8 +36,8 @@ def galaxies(name: str) -> str:
 def missing_peers() -> dict[str, str]:
     """Peers that cannot be measured here, and why."""
     why = {}
-    if importlib.util.find_spec("reproject") is None:
-        why["astropy and reproject"] = "reproject is not installed"
+    if not is_installed("reproject"):
+        why["astropy and reproject"] = "reproject cannot be imported"
     if program() is None:
         why["SWarp"] = "no program SWarp or swarp is on the PATH"
     return why

@@ -62,8 +62,8 @@ def _fastest(results: Sequence[Result], kind: Callable[[str], object]) -> list[R
 
 
 def _precision_and_place(name: str) -> tuple[str, bool]:
-    _, precision, where = name.split(", ")
-    return precision, where == "cuda"
+    rest = name.removeprefix(f"{_MATRIX}, ")
+    return rest.partition(", ")[0], rest.endswith("cuda")
 
 
 def has_roofline(report: Report) -> bool:

@@ -1,6 +1,5 @@
 """The same images from files that the system holds in its page cache: the limit, our reader and others, in one race."""
 
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import numpy as np
 
 from sharding import Dataset
 
+from ..installed import is_installed
 from ..limits.names import HOST_TO_DEVICE, memory_copy
 from ..practice import available_cores
 from ..results import Limit
@@ -128,14 +128,6 @@ class Hot:
         local = self.material.local
         found = reading(name, step, local, batch=self.amount.batch, threads=threads, container=container)
         return replace(found, limit=Limit(limit, local.pixel_bytes / 1e9)) if limit else found
-
-
-def is_installed(package: str) -> bool:
-    """Whether a peer can be measured."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the package that it lies in
-        return False
 
 
 def has_gpu() -> bool:

@@ -43,7 +43,7 @@ class Amount:
     sparse: tuple[int, ...] = (10_000, 1_000_000)  # samples of the datasets that are compared
     of_sparse: int = 2048  # different images read of each, every one twice: to meet a page first takes long
     cold: int = 2048  # images, or somewhat more, that are read from the disk
-    rounds: int = 7
+    rounds: int = 5
     cold_rounds: int = 7
 
     def doubled(self) -> tuple[Self, Self]:

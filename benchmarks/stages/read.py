@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ..installed import is_installed
 from ..practice import Practice
 from ..reading import cold, hot, names, told
-from ..reading.hot import Hot, has_gpu, is_installed
+from ..reading.hot import Hot, has_gpu
 from ..reading.material import FULL, QUICK, Amount, Material, prepare, random_batches
 from ..reading.own import anonymous_growth_mb, can_tell_memory
 from ..reading.scaling import Scaling
@@ -36,7 +37,7 @@ def run(data: Practice, amount: Amount | None = None) -> StageReport:
             where = material.local.path
         data.say("reading from the disk")  # nothing is mapped any more
         from_disk, why = cold.measure(where, material.amount, max(data.threads))
-    left_out = {peer: "it is not installed" for peer, package in hot.PEERS.items() if not is_installed(package)}
+    left_out = {peer: "it cannot be imported" for peer, package in hot.PEERS.items() if not is_installed(package)}
     return _report(
         (*results, *from_disk),
         material,

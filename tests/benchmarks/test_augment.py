@@ -131,7 +131,8 @@ def test_bars_have_ours_first_and_only_one_preset(report: StageReport):
 
 
 def test_peers_that_are_not_installed_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ways, "is_installed", lambda package: False)
+    for module in (ways, told):
+        monkeypatch.setattr(module, "is_installed", lambda package: False)
     report = augment.run(_practice(tmp_path, (1,)), SMALL)
     assert set(report.left_out) == set(ways.PACKAGES)
     alone = ("augment: skymill", "augment: plain torch", "augment: copy")

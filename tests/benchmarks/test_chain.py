@@ -163,7 +163,7 @@ def test_the_whole_stage_reports_peers_promises_and_a_curve(
     assert torch.get_num_threads() == threads
     assert report.stage == "whole"
     assert report.own is None
-    assert report.left_out[feeding.HDF5] == "a_missing_package not installed"
+    assert report.left_out[feeding.HDF5] == "a_missing_package cannot be imported"
     assert report.left_out[feeding.DALI] == "failed: RuntimeError: no such operator"
     assert not set(report.left_out) & set(report.footing)
     on_gpu, waiting = report.kept()

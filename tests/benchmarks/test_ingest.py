@@ -87,7 +87,7 @@ def raced(monkeypatch: pytest.MonkeyPatch) -> list[Contender]:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every peer."""
-    monkeypatch.setattr(contenders.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(contenders, "is_installed", lambda name: True)
     monkeypatch.setattr(contenders, "program", lambda: "SWarp")
 
 
@@ -262,7 +262,7 @@ def test_a_peer_gets_the_frames_and_objects_of_one_field(
 def test_a_peer_that_is_not_installed_is_left_out(
     hollow: Practice, raced: list[Contender], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(contenders.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(contenders, "is_installed", lambda name: False)
     monkeypatch.setattr(contenders, "program", lambda: None)
     report: StageReport = ingest.run(hollow)
     assert set(report.left_out) == {"astropy and reproject", "SWarp"}
