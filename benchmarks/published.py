@@ -34,7 +34,7 @@ def read_report(path: Path) -> Report:
     return _report(found)
 
 
-_LEAST = 1e-15  # of numbers that must be above 0
+_LEAST = 1e-18  # of numbers that must be above 0
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -28,7 +28,7 @@ def results(draw: st.DrawFn) -> Result:
     q25, median, q75 = sorted(draw(st.lists(RATES, min_size=3, max_size=3)))
     return Result(
         name=draw(TEXTS), unit=draw(TEXTS), median=median, q25=q25, q75=q75, runs=draw(st.integers(1, 99)),
-        bytes_per_image=draw(st.integers(0, 2**60)),
+        bytes_per_image=draw(st.integers(0, 10**17)),
         params=draw(st.dictionaries(TEXTS, st.integers() | st.floats(-1e9, 1e9) | TEXTS, max_size=3)),
         limit=draw(st.none() | st.builds(Limit, TEXTS, RATES)),
     )  # fmt: skip
