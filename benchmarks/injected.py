@@ -87,7 +87,7 @@ def _in_ingest(data: Practice) -> Moved:
     """A strip, cut as a worker does it, beside a training that takes its galaxies in a time midway.
 
     That is, between the times of the strip without delays and with one for each batch of stamps: so the verdict moves
-    for 10 ms, and would not for less than 5. Batches are as small as the chain's, else unpacking outweighs the delays.
+    for 10 ms, and would not for less than 5. A galaxy is a batch: fewer delays hide behind the unpacking beside them.
     """
     from ingest import stamps
 
@@ -107,7 +107,7 @@ def _in_ingest(data: Practice) -> Moved:
             yield batch
 
     swift, slow = [], []
-    with patch("ingest.stamps.AT_ONCE", 1):  # a galaxy is a batch: less would hide behind the unpacking beside it
+    with patch("ingest.stamps.AT_ONCE", 1):
         strip.cut()
         for _ in range(_CUTS):
             swift.append(_seconds(strip))

@@ -7,7 +7,6 @@ let go of first. Where no dataset is given, images are random numbers, more than
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import ceil, prod
@@ -27,6 +26,7 @@ from ..errors import BenchmarkError
 from ..limits import DEVICE_COPY, HOST_TO_DEVICE, matrix, memory_copy, threads_text
 from ..practice import Practice, available_cores
 from ..results import Bars, Curve, Limit, Param, Promise, Ratio, Result, StageReport, known
+from ..threads import torch_threads
 from ..timing import Contender, race
 from ..training.galaxies import random_galaxies
 from ..training.step import GFLOP, settings_for
@@ -44,7 +44,7 @@ _LEAST_OF_STEP, _MOST_WAITING = 0.97, 0.05
 
 def run(data: Practice) -> tuple[StageReport, Chain]:
     """The stage's results (its name is "whole"), and what the verdict takes from them."""
-    with _all_cores(), joined() as ranks:
+    with torch_threads(available_cores()), joined() as ranks:
         dataset, wanted = _dataset(data, ranks.device), settings_for(ranks.device)
         settings = fitting(wanted, dataset)
         data.say("the whole chain: each stage alone, and all at once")
@@ -151,7 +151,7 @@ def read_threads(settings: PretrainConfig) -> int:
 
 def doubled(data: Practice) -> Iterator[tuple[Contender, Contender]]:
     """Each way with as many batches and with twice as many."""
-    with _all_cores(), joined() as ranks:
+    with torch_threads(available_cores()), joined() as ranks:
         dataset = _dataset(data, ranks.device)
         training = Pretraining(fitting(settings_for(ranks.device), dataset), dataset, ranks)
         with started(training) as run:
@@ -301,13 +301,3 @@ def _fed(training: Pretraining) -> Limit:
         return _delivered(dataset, settings, cuda=True)
     rendered = _rendered(dataset, settings, cuda=False)
     return replace(rendered, per_item=rendered.per_item + dataset.pixel_bytes / 1e9)
-
-
-@contextmanager
-def _all_cores() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(available_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

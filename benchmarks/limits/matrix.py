@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..results import Param
-from .threads import torch_threads
+from ..threads import torch_threads
 from .way import Setting, Way, repeated
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}  # ours -> torch's name

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from .threads import torch_threads
+from ..threads import torch_threads
 from .way import Setting, Way
 
 Bytes = npt.NDArray[np.uint8]

@@ -8,7 +8,7 @@ is one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +24,7 @@ from ..errors import BenchmarkError
 from ..limits import threads_text
 from ..practice import Practice
 from ..results import Param, Result, StageReport
+from ..threads import torch_threads
 from ..timing import Contender, race
 
 OWN = "augment: skymill, stamps to pairs of views"
@@ -35,7 +36,7 @@ def run(data: Practice, amount: Amount | None = None) -> StageReport:
     BenchmarkError for a dataset of which no views can be made.
     """
     amount = amount or data.pick(QUICK, FULL)
-    with _threads_kept(), ExitStack() as opened:
+    with torch_threads(), ExitStack() as opened:
         bench = _bench(data, amount, opened, opened.enter_context(Turn()))
         contenders = list(bench.contenders())
         data.say("making views")
@@ -57,7 +58,7 @@ def run(data: Practice, amount: Amount | None = None) -> StageReport:
 
 def doubled(data: Practice, amount: Amount = QUICK) -> Iterator[tuple[Contender, Contender]]:
     """Each way to make views of a batch, and of twice as many stamps."""
-    with _threads_kept(), ExitStack() as opened:
+    with torch_threads(), ExitStack() as opened:
         # With 512 stamps kornia's temporary arrays pass 32 MB, where the C library gives memory back to the system each
         # time, and a view takes twice as long. Ours keep the trainer's batch, beside which a call's own cost is small.
         few, turn = replace(amount, batch=max(1, amount.batch // 4)), opened.enter_context(Turn())
@@ -65,16 +66,6 @@ def doubled(data: Practice, amount: Amount = QUICK) -> Iterator[tuple[Contender,
             once, twice = (ways(_bench(data, much, opened, turn), told.FULL) for much in (each, each.doubled()))
             for first, second in zip(once, twice, strict=True):
                 yield first, replace(second, name=f"{second.name}, twice")
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Contenders set as many as they are to have."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,9 +149,7 @@ class _Bench:
 
     def _with(self, stamps: Stamps, more: str, *, view_px: int = VIEW_PX, device: torch.device = CPU) -> Ways:
         work = make_work(told.FULL, stamps, view_px)
-        return Ways(
-            work=work, amount=self.amount, threads=self.most, device=device, more=more, turn=self.turn
-        )  # fmt: skip
+        return Ways(work=work, amount=self.amount, threads=self.most, device=device, more=more, turn=self.turn)
 
 
 def _bench(data: Practice, amount: Amount, opened: ExitStack, turn: Turn) -> _Bench:

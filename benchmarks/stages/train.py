@@ -6,7 +6,6 @@ and making views cost a run is measured with the whole chain.
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -16,6 +15,7 @@ from trainer.distributed import Ranks
 
 from ..practice import Practice
 from ..results import Bars, Ratio, StageReport
+from ..threads import torch_threads
 from ..timing import Contender, race
 from ..training import losses, peers, points
 from ..training import ranks as parallel
@@ -46,7 +46,7 @@ def run(data: Practice) -> StageReport:
     measured = points.points(data, device)
     ways, left_out = _ways(measured, data, device)
     data.say("train: steps on views in memory")
-    with _threads_kept():
+    with torch_threads():
         steps = race(ways, rounds=data.pick(5, 9), sync=_sync(device))
     beside = tuple(way.name for way in ways if way.name in map(peers.named, peers.FOOTING))
     del ways  # and the networks: ranks and losses want the memory
@@ -79,7 +79,7 @@ def doubled(data: Practice) -> Iterator[tuple[Contender, Contender]]:
     """A step of each kind on one batch, then on it and another; losses of a batch, then of twice as many queries."""
     device = _device()
     base = points.points(data, device)[0]
-    with _threads_kept(), galaxies_for(data.folder / "train-doubled", base.settings) as dataset:
+    with torch_threads(), galaxies_for(data.folder / "train-doubled", base.settings) as dataset:
         views = [make_views(base.settings, Ranks(0, 1, device), seed) for seed in range(2)]
         for name, step in _steps(base, dataset, device)[0].items():
             yield (
@@ -133,13 +133,3 @@ def _device() -> torch.device:
 
 def _sync(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Contenders set the number of threads: afterwards it is as it was."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

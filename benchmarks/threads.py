@@ -5,12 +5,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """So many meanwhile, and as many as before afterwards."""
+def torch_threads(count: int | None = None) -> Iterator[None]:
+    """So many meanwhile, or whatever is set in the block; and as many as before afterwards."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    if count is not None:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
