@@ -22,11 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .config import Compression, TrainingConfig
 from .errors import USER_ERRORS, TrainerError
-from .rendezvous import join_group
+from .rendezvous import PATIENCE, join_group
 from .resnet import set_batch_norm_groups
 
 # How gloo and nccl say that a peer has gone; the peer has printed the reason.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+PEER_SILENT = "Timed out waiting"  # gloo's; nccl ends the process, and says so itself
 
 # How DDP is told that buffers are each rank's own: newer versions of torch warn of the older name.
 _NEWER = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
@@ -224,6 +225,10 @@ def joined() -> Iterator[Ranks]:
     except RuntimeError as err:
         if any(text in str(err) for text in PEER_LOST):
             raise TrainerError(f"rank {rank}: another rank ended; its error says why") from err
+        if PEER_SILENT in str(err):
+            raise TrainerError(
+                f"rank {rank}: another rank has not answered for {PATIENCE}; are its node and the network up?"
+            ) from err
         raise
     finally:
         with suppress(RuntimeError):  # leaving a group that a peer has broken; left to the interpreter's end, it aborts

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +96,13 @@ def test_torchrun_s_ranks_learn_and_go_on_when_one_has_died(
 
 
 RANK = """
-import sys, torch
+import os, signal, sys, torch
+from datetime import timedelta
+from torch.distributed import group
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from trainer.distributed import joined
 from trainer.errors import TrainerError
+from trainer.rendezvous import PATIENCE
 try:
     with joined() as ranks:
         assert ranks.mean(torch.tensor([ranks.rank, 7.0])).tolist() == [0.5, 7.0]
@@ -105,6 +110,11 @@ try:
         with ranks.together():
             if ranks.rank == 1 and sys.argv[1] == "begin":
                 raise TrainerError("shard 7 is damaged")
+        if sys.argv[1] == "silent":
+            assert group.WORLD._get_backend(ranks.device).options._timeout == PATIENCE
+            _set_pg_timeout(timedelta(seconds=2))  # in place of the ten minutes
+            if ranks.rank == 1:
+                os.kill(os.getpid(), signal.SIGSTOP)
         if ranks.rank == 1:
             raise TrainerError("shard 9 is damaged")
         ranks.mean(torch.zeros(1))
@@ -122,6 +132,23 @@ except TrainerError as err:
     ],
 )
 def test_an_error_of_one_rank_ends_all_with_one_reason(when: str, told: list[str]) -> None:
+    with two_ranks(when) as ranks:
+        said = [rank.communicate(timeout=TIMEOUT_S) for rank in ranks]
+    assert [out for out, _ in said] == told
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert not any("Traceback" in err for _, err in said)
+
+
+def test_a_rank_that_falls_silent_is_given_up() -> None:
+    with two_ranks("silent") as (first, _):
+        said, _ = first.communicate(timeout=TIMEOUT_S)
+    assert said == "rank 0: another rank has not answered for 0:10:00; are its node and the network up?\n"
+    assert first.returncode == 2
+
+
+@contextmanager
+def two_ranks(when: str) -> Iterator[list["subprocess.Popen[str]"]]:
+    """Processes of `RANK`, which find each other; none is left."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -137,14 +164,11 @@ def test_an_error_of_one_rank_ends_all_with_one_reason(when: str, told: list[str
         for rank in range(2)
     ]
     try:
-        said = [rank.communicate(timeout=TIMEOUT_S) for rank in ranks]
+        yield ranks
     finally:
         for rank in ranks:
             rank.kill()
-            rank.wait()
-    assert [out for out, _ in said] == told
-    assert [rank.returncode for rank in ranks] == [2, 2]
-    assert not any("Traceback" in err for _, err in said)
+            rank.communicate()
 
 
 @pytest.mark.parametrize(("total", "size"), [(7, 2), (8, 2), (1, 4), (9, 4), (0, 2)])

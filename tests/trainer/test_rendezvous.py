@@ -1,9 +1,12 @@
 """The ranks of a start find each other in a store that is full of those of earlier starts."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
+import pytest
 import torch.distributed as dist
 
+from trainer.errors import TrainerError
 from trainer.rendezvous import name_of_start
 
 
@@ -28,3 +31,9 @@ def test_those_who_died_on_the_way_are_in_no_start() -> None:
     after = start(store, 4, late=2)
     assert len(set(after)) == 1
     assert after != before
+
+
+def test_one_that_does_not_come_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.rendezvous.PATIENCE", timedelta(seconds=0.1))
+    with pytest.raises(TrainerError, match=r"rank 0: expected 2 ranks within 0:00:00.1\d*, got fewer"):
+        name_of_start(dist.HashStore(), 0, 2)
