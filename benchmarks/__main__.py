@@ -81,6 +81,12 @@ def _write_page(report: Report, path: Path, console: Console) -> None:
     console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
+def _plan(args: argparse.Namespace, console: Console) -> int:
+    from .plan import run
+
+    return run(args, console)
+
+
 def _page(args: argparse.Namespace, console: Console) -> int:
     from .published import read_report
 
@@ -148,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("old", type=Path, metavar="OLD", help="JSON of a run")
     compare.add_argument("new", type=Path, metavar="NEW", help="JSON of another")
     compare.set_defaults(does=_compare)
+    _add_plan(commands.add_parser("plan", help="what a run would take and cost, from results", description=_PLANNED))
     page = commands.add_parser("page", help="draw a result as one HTML page")
     page.add_argument("result", type=Path, metavar="FILE", help="JSON of a run")
     page.add_argument("--out", type=Path, metavar="FILE", help="the page; else beside the JSON, as .html")
@@ -162,6 +169,25 @@ _DESCRIPTION = (
     "Rates of ours and of peers on the same bytes, in turns; the machine's limits; promised ratios; the verdict. "
     "Under torchrun `train` measures how it scales over ranks."
 )
+
+
+_PLANNED = (
+    "Sizes, times and costs of ingest, pre-training, fine-tuning for photo-z, evaluation and embedding. Each figure "
+    "says where it comes from: measured, computed or assumed."
+)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--galaxies", required=True, metavar="N", help="how many are ingested: 1200000, or 1.2e6")
+    parser.add_argument("--gpus", required=True, metavar="N", help="how many train")
+    parser.add_argument("--workers", default="64", metavar="N", help="cores that ingest (default: 64)")
+    parser.add_argument("--gpu-hour", metavar="PRICE", help="of one GPU with its part of a node")
+    parser.add_argument("--core-hour", metavar="PRICE", help="of one core that ingests")
+    parser.add_argument(
+        "--results", type=Path, nargs="+", default=[], metavar="FILE", help="JSON to stand on; else benchmarks/results"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same figures there")
+    parser.set_defaults(does=_plan)
 
 
 def _add_stage(parser: argparse.ArgumentParser, stage: str) -> None:
