@@ -194,7 +194,7 @@ class Chaos:
             return kill_driver(job, moment)
         if kind == "worker":
             return kill_worker(job, moment, rng)
-        self._cluster = self._cluster or TwoNodes(self._folder)
+        self._cluster = self._cluster or TwoNodes()
         return kill_node(job, moment, self._cluster)
 
     def end(self) -> list[str]:
