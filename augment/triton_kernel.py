@@ -134,7 +134,8 @@ def _resample(plane, objid, key, step, corner, fraction_y, fraction_x, WIDTH: tl
 @triton.jit
 @no_type_check
 def _between(first, second, fraction):
-    return first * (1.0 - fraction) + second * fraction
+    # Said outright, for of two products and a sum a compiler fuses either one: in each kernel as it likes.
+    return tl.fma(second, fraction, first * (1.0 - fraction))
 
 
 @triton.jit

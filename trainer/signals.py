@@ -3,8 +3,8 @@
 Slurm sends SIGTERM before it takes a node away, and SIGUSR1 as long before the end of a job as its script asks
 (`#SBATCH --signal=USR1@300`). A run that heeds one ends with status 75 of `python -m trainer`. torchrun passes on
 SIGTERM, and SIGUSR1 only with `--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1` (without it the signal ends
-torchrun at once, and its ranks live on); it gives the ranks 30 s (`--shutdown-timeout`), ends itself with status 1 and
-so hides 75. Therefore the run leaves a file, RUN/requeue, for the script to look at.
+torchrun at once, and its ranks live on); it gives the ranks 30 s (or `TORCH_ELASTIC_SHUTDOWN_TIMEOUT`), ends itself
+with status 1 and so hides 75. Therefore the run leaves a file, RUN/requeue, for the script to look at.
 """
 
 import signal

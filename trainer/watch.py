@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .config import TrainingConfig
 from .distributed import Ranks
-from .meter import Meter
+from .meter import Lap, Meter
 from .signals import StopSignals
 from .telemetry import Telemetry
 from .trace import Record
@@ -46,7 +46,7 @@ class Watch:
     ) -> None:
         """``pending``: figures from before a stop. ``explain``: says of a failed step's samples; all ranks call it."""
         self._config, self._ranks, self._signals, self._explain = config, ranks, signals, explain
-        self._telemetry: Telemetry[tuple[Note, tuple[str, ...]]] = Telemetry(ranks.device)
+        self._telemetry: Telemetry[tuple[Note, tuple[str, ...], Lap]] = Telemetry(ranks.device)
         self.meter = Meter(ranks.device, flops_per_image)
         self.meter.carry(pending)
         self.stopped = False
@@ -57,16 +57,16 @@ class Watch:
 
     def push(self, note: Note, figures: Mapping[str, Tensor]) -> None:
         """A step has been taken, or is under way on the device."""
-        self._telemetry.push((note, tuple(figures)), torch.stack(list(figures.values())))
+        self._telemetry.push((note, tuple(figures), self.meter.lap()), torch.stack(list(figures.values())))
 
     def heard(self, *, drain: bool) -> Iterator[Record]:
         """Records of the steps that the host has heard of; with ``drain`` of all. A step that failed ends the run."""
-        for (note, names), values in self._telemetry.due(drain=drain):
+        for (note, names, lap), values in self._telemetry.due(drain=drain):
             figures = dict(zip(names, values, strict=True))
             if figures["failed"]:
                 self._fail(note.step, figures["loss"])
             self.stopped = self.stopped or figures["signal"] > 0
-            self.meter.add(note.images, {name: value for name, value in figures.items() if name not in _ASIDE})
+            self.meter.add(note.images, {name: value for name, value in figures.items() if name not in _ASIDE}, lap)
             if note.last or note.step % self._config.log_every_steps == 0:
                 yield {"step": note.step, "epoch": note.epoch, "lr": note.lr} | self.meter.take()
 

@@ -47,7 +47,11 @@ def run(data: Practice) -> StageReport:
     ways, left_out = _ways(measured, data, device)
     data.say("train: steps on views in memory")
     with torch_threads():
+        too_large = _too_large(ways) if device.type == "cuda" else {}
+        ways = [way for way in ways if way.name not in too_large]
         steps = race(ways, rounds=data.pick(5, 9), sync=_sync(device))
+    measured = tuple(point for point in measured if point.name not in too_large)
+    left_out |= too_large
     beside = tuple(way.name for way in ways if way.name in map(peers.named, peers.FOOTING))
     del ways  # and the networks: ranks and losses want the memory
     gc.collect()
@@ -104,6 +108,20 @@ def _ways(measured: Sequence[Point], data: Practice, device: torch.device) -> tu
         views = steps_timed(device) * times * [make_views(point.settings, ranks)]
         ways.append(_contender(name, step, views, point, device))
     return ways, left_out
+
+
+def _too_large(ways: Sequence[Contender]) -> dict[str, str]:
+    """Tries each once; gives those for which the GPU has too little memory, and says so. The base must have enough."""
+    found = {}
+    for way in ways:
+        try:
+            way.step()
+        except torch.OutOfMemoryError:
+            if way.name == IN_MEMORY:
+                raise
+            found[way.name] = "the GPU has too little memory"
+            torch.cuda.empty_cache()
+    return found
 
 
 def _steps(base: Point, dataset: Dataset, device: torch.device) -> tuple[dict[str, Step], dict[str, str]]:

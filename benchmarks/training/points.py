@@ -1,4 +1,4 @@
-"""What the rate of our step depends on: threads, batch, size of the views, queue and precision, each from one base."""
+"""What our step's rate depends on, each from one base: threads, batch, side of views, queue, precision, compiling."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ from .step import settings_for
 
 IN_MEMORY = "train: MoCo step, views in memory"  # the base, with all threads
 
-Axis = Literal["threads", "batch", "view_px", "queue", "precision"]
+Axis = Literal["threads", "batch", "view_px", "queue", "precision", "compile"]
 
-TITLES: Mapping[Axis, str] = {
+TITLES: Mapping[Axis, str] = {  # of those that are drawn
     "threads": "MoCo step, threads",
     "batch": "MoCo step, batch",
     "view_px": "MoCo step, side of the views [pixel]",
@@ -65,12 +65,12 @@ def curves(measured: Sequence[Point]) -> tuple[Curve, ...]:
 
 
 def ratios(measured: Sequence[Point]) -> tuple[Ratio, ...]:
-    """The base over fewer threads, and over other precisions and queues."""
-    told = ("threads", "queue", "precision")
+    """The base over fewer threads, over other precisions and queues, and over the compiled step."""
+    told = ("threads", "queue", "precision", "compile")
     return tuple(Ratio(first=IN_MEMORY, second=point.name) for point in measured if point.axis in told)
 
 
-def _changes(data: Practice, device: torch.device) -> Mapping[Axis, Mapping[str, int | Precision]]:
+def _changes(data: Practice, device: torch.device) -> Mapping[Axis, Mapping[str, int | Precision | bool]]:
     """By axis: its values beside the base's, each with its text."""
     on_gpu = device.type == "cuda"
     batches = data.pick((64, 1024), (64, 128, 512, 1024)) if on_gpu else data.pick((16, 32), (16, 32, 128, 256))
@@ -81,10 +81,11 @@ def _changes(data: Practice, device: torch.device) -> Mapping[Axis, Mapping[str,
         "view_px": {f"{number} pixels": number for number in data.pick((32, 48), (32, 48, 80, 96))},
         "queue": {f"queue {number:,}": number for number in queues},
         "precision": {name: name for name in precisions},
+        "compile": {"compiled": True} if on_gpu else {},  # on a CPU that takes minutes
     }
 
 
-def _changed(settings: PretrainConfig, axis: Axis, value: int | Precision) -> PretrainConfig:
+def _changed(settings: PretrainConfig, axis: Axis, value: int | Precision | bool) -> PretrainConfig:
     changes: dict[str, Any] = {axis: value}
     return replace(settings, **changes)
 

@@ -11,7 +11,7 @@ from benchmarks import infonce
 from benchmarks.practice import Practice
 from benchmarks.results import Ratio, Result
 from benchmarks.stages import train
-from benchmarks.timing import summary
+from benchmarks.timing import Contender, summary
 from benchmarks.training import losses, peers, points, ranks
 from benchmarks.training.galaxies import BANDS, PIXEL_BYTES, galaxies_for
 from benchmarks.training.step import described, limit_of, make_views, own_step, repeated, settings_for
@@ -130,6 +130,19 @@ def test_the_stage_measures_steps_ranks_and_losses(data: Practice, monkeypatch: 
             assert curve.axis in next(result.params for result in report.results if result.name == name)
     own = next(result for result in report.results if result.name == report.own)
     assert (own.params["threads"], own.bytes_per_image) == (2, PIXEL_BYTES)
+
+
+def test_what_a_gpu_has_no_memory_for_is_left_out_but_for_the_base():
+    def too_large() -> int:
+        raise torch.OutOfMemoryError
+
+    ways = [
+        Contender(name=name, step=step, bytes_per_image=1, params={})
+        for name, step in {"small": lambda: 1, "large": too_large, points.IN_MEMORY: lambda: 1}.items()
+    ]
+    assert train._too_large(ways) == {"large": "the GPU has too little memory"}
+    with pytest.raises(torch.OutOfMemoryError):
+        train._too_large([replace(ways[2], step=too_large)])
 
 
 def test_two_ranks_step_alone_at_once_and_together(tmp_path: Path):

@@ -26,6 +26,7 @@ FILES = ("storage.yaml", "ingest.yaml", "pretrain.yaml", "finetune.yaml")
 STAGES = FILES[1:]
 DOCKERFILE = (ROOT / "cluster/Dockerfile").read_text()
 KUSTOMIZATION = yaml.safe_load((manifests.FOLDER / "kustomization.yaml").read_text())
+_SHUTDOWN = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"  # how long torchrun lets its ranks save [s]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -139,7 +140,7 @@ def test_names_agree_across_the_files(name: str) -> None:
 
 def test_no_value_of_a_variable_stands_in_a_pod_but_what_is_known_to_be_harmless() -> None:
     given = {each["name"] for pod in PODS.values() for each in pod["containers"][0].get("env", []) if "value" in each}
-    assert given == {"OMP_NUM_THREADS"}
+    assert given == {"OMP_NUM_THREADS", _SHUTDOWN}
     assert KUSTOMIZATION.keys() == {
         "apiVersion",
         "kind",
@@ -179,7 +180,8 @@ def test_torchrun_and_trainer_take_their_arguments(file: str) -> None:
     (command,) = re.findall(r"^torchrun .*? &$", _script(file), flags=re.MULTILINE | re.DOTALL)
     launch = get_args_parser().parse_args(_words(command)[1:])
     assert (launch.training_script, launch.nproc_per_node) == ("trainer", "gpu")
-    assert launch.shutdown_timeout < _trainer(file)["terminationGracePeriodSeconds"]
+    given_s = next(each["value"] for each in _trainer(file)["containers"][0]["env"] if each["name"] == _SHUTDOWN)
+    assert 30 < int(given_s) < _trainer(file)["terminationGracePeriodSeconds"]
     _trainer_parser(launch.training_script_args[0]).parse_args(launch.training_script_args[1:])
     for line in re.findall(r"python -m trainer (.*)", _script(file)):
         words = shlex.split(line)

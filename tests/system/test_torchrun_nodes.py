@@ -55,7 +55,12 @@ class Run:
             options[options.index(name) + 1] = value
         quick = ["--rdzv-conf", "keep_alive_interval=1,last_call_timeout=3"]  # a dead node is known after 3 s, not 15
         self._torchrun = [sys.executable, "-m", "torch.distributed.run", *options, *quick, *program]
-        exports = dict(each.text.split()[1].split("=") for each in commands() if each.text.startswith("export TORCH_"))
+        exports = dict(
+            word.split("=")
+            for each in commands()
+            if each.text.startswith("export TORCH_")
+            for word in each.text.split()[1:]
+        )
         self._environment = {**os.environ, **exports, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def start(self, number: int) -> "Popen[bytes]":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from sharding import Dataset, atomic_file
 from sharding.manifest import Manifest, ShardEntry
@@ -20,6 +21,12 @@ SKY = 0.03  # nanomaggy / pixel
 # Options of a network and a batch that train in no time.
 SMALL = ["--depth", "10", "--width", "4", "--view-px", "16", "--batch", "32", "--batch-norm-groups", "1"]
 MakeSurvey = Callable[..., Dataset]
+
+
+@pytest.fixture(autouse=True)
+def whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU torch rounds the factors of convolutions to 10 bits, by default: no test here is as tolerant as that."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture(autouse=True)

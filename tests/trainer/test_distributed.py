@@ -46,7 +46,7 @@ def pretrain(dataset: Dataset, out: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def torchrun(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -70,6 +70,7 @@ def kill_a_rank_at(step: int, agent: subprocess.Popen[str], out: Path) -> None:
     os.kill(int(ranks[-1]), signal.SIGKILL)
 
 
+@pytest.mark.slow  # tests/system/test_torchrun_nodes.py loses a whole node
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's ranks in /proc")
 def test_torchrun_s_ranks_learn_and_go_on_when_one_has_died(
     make_survey: Callable[..., Dataset], tmp_path: Path
