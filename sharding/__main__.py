@@ -1,6 +1,7 @@
 """`python -m sharding info | verify | convert | index DATASET`."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DatasetError as err:
         print(f"sharding: error: {err}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads this has enough, as `head` soon has; Python's end must not meet it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as err:
         where = err.filename or getattr(args, "out", None) or args.dataset
         print(f"sharding: error: {where}: {err.strerror}; make room, or choose another place", file=sys.stderr)

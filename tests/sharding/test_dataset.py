@@ -1,5 +1,7 @@
 """Columns, splits and the summary of a dataset; what depends on the container is in test_containers.py."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,15 @@ def test_splits_do_not_depend_on_the_row_and_have_their_size() -> None:
 def test_an_unknown_split_is_refused(dataset: Dataset) -> None:
     with pytest.raises(DatasetError, match="expected one of train, validation, test"):
         dataset.split("holdout")  # type: ignore[arg-type]
+
+
+def test_a_reader_that_has_enough_is_no_fault(zarr_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-u", "-m", "sharding", "info", str(zarr_path)]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_info_says_what_is_in_a_dataset(zarr_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
