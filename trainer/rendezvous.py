@@ -21,6 +21,8 @@ from .errors import TrainerError
 POLL_S = 0.01
 # How long a rank waits for another. Torch's own for NCCL; for gloo it is half an hour there, in which nobody works.
 PATIENCE = timedelta(minutes=10)
+# How gloo and nccl say that they did not get through to a peer.
+_UNREACHABLE = ("connectFullMesh", "Connection refused", "No route to host", "timed out")
 
 
 def join_group(backend: str) -> None:
@@ -33,6 +35,8 @@ def join_group(backend: str) -> None:
     try:
         dist.init_process_group(backend, store=named, rank=rank, world_size=size, timeout=PATIENCE)
     except RuntimeError as err:
+        if not any(text in str(err) for text in _UNREACHABLE):
+            raise
         raise TrainerError(
             f"rank {rank}: another rank cannot be reached ({str(err).splitlines()[0]}); if its address there is not "
             f"that of the network between the nodes, name the interface to it in {backend.upper()}_SOCKET_IFNAME"

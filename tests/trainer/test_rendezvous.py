@@ -1,5 +1,6 @@
 """The ranks of a start find each other in a store that is full of those of earlier starts."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ import pytest
 import torch.distributed as dist
 
 from trainer.errors import TrainerError
-from trainer.rendezvous import name_of_start
+from trainer.rendezvous import join_group, name_of_start
 
 
 def start(store: dist.Store, size: int, *, late: int = 0) -> list[str]:
@@ -37,3 +38,36 @@ def test_one_that_does_not_come_is_not_waited_for_without_end(monkeypatch: pytes
     monkeypatch.setattr("trainer.rendezvous.PATIENCE", timedelta(seconds=0.1))
     with pytest.raises(TrainerError, match=r"rank 0: expected 2 ranks within 0:00:00.1\d*, got fewer"):
         name_of_start(dist.HashStore(), 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "told"),
+    [
+        (
+            "Gloo connectFullMesh failed with no answer\nmore",
+            TrainerError,
+            "reached .*name the interface .* GLOO_SOCKET",
+        ),
+        ("CUDA error: out of memory", RuntimeError, "CUDA error: out of memory"),
+    ],
+)
+def test_a_peer_that_cannot_be_reached_is_one_line_and_another_fault_is_itself(
+    fault: str, error: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def store(url: str, timeout: timedelta) -> Iterator[tuple[dist.Store, int, int]]:
+        waits.append(timeout)
+        yield dist.HashStore(), 0, 1
+
+    def group(backend: str, *, timeout: timedelta, **rest: object) -> None:
+        waits.append(timeout)
+        raise RuntimeError(fault)
+
+    monkeypatch.setattr("trainer.rendezvous.rendezvous", store)
+    monkeypatch.setattr(dist, "init_process_group", group)
+    with pytest.raises(error, match=told) as caught:
+        join_group("gloo")
+    assert caught.type is error
+    assert "\n" not in str(caught.value)
+    assert waits == [timedelta(minutes=10)] * 2
