@@ -12,11 +12,13 @@ from sharding import Dataset
 from sharding.records import Records, TarRecords, file_bytes
 from sharding.sample_json import json_columns, sample_json
 
+from .errors import IngestError
 from .join import entry_path, join_shard, read_entry
 from .plan import StripPlan
 from .pool import Pool, ray_pool
 from .prepare import IngestConfig, Prepared, check_out
 from .publish import publish
+from .sources import open_source
 from .strip import Objects, Piece, cut_strip
 from .tables import SDSS_BANDS
 from .workfolder import WorkFolder, opened
@@ -203,11 +205,24 @@ class _Job:
                 return
             for task, result in pool.results(_HEARTBEAT_S):
                 if isinstance(task, _Cut):
+                    self._check_missing(task, result)
                     self.state.add(result, before=False)
                     self.uncut[task.shard] -= 1
                     if not self.uncut[task.shard]:
                         joins.append(_Join(task.shard, task.records))
             progress(self.state)
+
+    def _check_missing(self, task: _Cut, summary: dict[str, Any]) -> None:
+        """What only one node misses is no fault of the survey: a folder is not mounted there. Its objects are none."""
+        if not summary["missing"] or self.config.source.is_url:
+            return
+        source = open_source(self.config.source)
+        for part in (task.plan.fields[number] for number in summary["missing"]):
+            if all(source.read(part.field, band) is not None for band in SDSS_BANDS):
+                raise IngestError(
+                    f"{source.where}: node {summary['host']} does not see {part.field.file_name('*')} there, and this "
+                    "one does; mount the folder on all nodes, then start again to go on"
+                )
 
     def _put(self, pool: Pool, task: _Cut | _Join) -> None:
         folder = self.folder

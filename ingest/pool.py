@@ -26,6 +26,7 @@ class Pool:
 
     ray: Any
     workers: int | None
+    shared: bool = False  # a cluster's, whose nodes may differ
     _task: Any = field(init=False)
     _waiting: dict[Any, Any] = field(default_factory=dict)  # Ray's reference -> what the caller calls it
 
@@ -40,7 +41,7 @@ class Pool:
 
     def put(self, name: Any, call: Callable[..., Any], *arguments: Any) -> None:
         """Begin a task. It must give the same result when it is run again."""
-        self._waiting[self._task.remote(call, arguments)] = name
+        self._waiting[self._task.remote(call, arguments, self.shared)] = name
 
     def results(self, timeout_s: float) -> Iterator[tuple[Any, Any]]:
         """Names and results of tasks that ended, perhaps none within the time. IngestError where one failed."""
@@ -96,12 +97,17 @@ def ray_pool(address: str | None, workers: int | None) -> Iterator[Pool]:
             f"--address (or RAY_ADDRESS) {address}: no Ray cluster answers" if address else "Ray does not start here"
         )
         raise IngestError(f"{where} ({one_line(err)}); start one, or try again") from err
-    pool = Pool(ray, workers if address else None)
+    pool = Pool(ray, workers if address else None, shared=bool(address))
     try:
         yield pool
     finally:
         pool.abandon()
         ray.shutdown()
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is what `ray job submit` started; it then stands in a folder that Ray will remove."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def _check_reachable(address: str) -> None:
@@ -113,17 +119,19 @@ def _check_reachable(address: str) -> None:
 
 def _code() -> dict[str, Any] | None:
     """The packages that the workers of a cluster need; a submitted job brings its own."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if in_submitted_job():
         return None
     checkout = Path(__file__).resolve().parent.parent
     return {"py_modules": [str(checkout / name) for name in ("ingest", "sharding")], "excludes": ["__pycache__"]}
 
 
-def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...], shared: bool = False) -> Any:
     """A user's error is a result: Ray must not retry it, and its text must stay one line."""
+    node = f"node {socket.gethostname()}: " if shared else ""
     try:
         return call(*arguments)
     except IngestError as err:
-        return IngestError(str(err))
+        return IngestError(f"{node}{err}")
     except OSError as err:
-        return IngestError(f"{err.filename or 'disk'}: {err.strerror or err}; mend it, then start again to go on")
+        what = f"{err.filename or 'disk'}: {err.strerror or err}"
+        return IngestError(f"{node}{what}; mend it, then start again to go on")

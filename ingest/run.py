@@ -8,6 +8,7 @@ from sharding.progress import byte_bar
 
 from .errors import IngestError
 from .job import write_dataset
+from .pool import in_submitted_job
 from .prepare import IngestConfig, Prepared, prepare
 from .repair import examine, mend, recognised
 from .report import finished_lines, job_progress, prepared_lines
@@ -82,6 +83,9 @@ def _repair(config: IngestConfig, work: Prepared) -> int:
 def _config(args: argparse.Namespace) -> IngestConfig:
     if not 0 < args.cache_gb < math.inf:
         raise IngestError(f"--cache-gb: expected more than 0, got {args.cache_gb:g}")
+    if in_submitted_job():
+        for option in ("catalog", "frames", "out", "labels"):
+            _check_absolute(option, getattr(args, option))
     flags = dict.fromkeys(flag.strip() for flag in (args.reject_flags or "").split(","))
     return IngestConfig(
         catalog=args.catalog,
@@ -106,6 +110,14 @@ def _config(args: argparse.Namespace) -> IngestConfig:
         address=args.address,
         workers=args.workers,
     )
+
+
+def _check_absolute(option: str, given: Path | str | None) -> None:
+    if given is not None and _absolute(str(given)) != str(given):
+        raise IngestError(
+            f"--{option}: expected an absolute path (or a URL) in a submitted job, got {given}: a relative one would "
+            "lie in a folder that Ray removes"
+        )
 
 
 def _absolute(frames: str) -> str:

@@ -5,6 +5,7 @@ stand in their shard (`.part`); what became of each object (`.parquet`); what wa
 read it may trust the other two).
 """
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from .sealed import read_sealed, write_sealed
 from .sources import SourceConfig, open_source
 from .stamps import Stamps, cut_stamps
 from .tables import SDSS_BANDS
-from .window import Window
+from .window import NO_FRAME, Window
 
 OnError = Literal["stop", "reject"]
 PER_BAND = ("covered_fraction", "sky_sigma", "stamp_sigma")
@@ -120,6 +121,8 @@ def cut_strip(
         "rejects": table.num_rows - samples,
         "fields": len(plan.fields),
         "faulty": bool(window.damaged),
+        "missing": [n for n, part in enumerate(plan.fields) if NO_FRAME in window.damaged.get(part.field, "")],
+        "host": socket.gethostname(),
         "survey": window.survey,
         "objects_sha256": file_digest(piece.objects),
         "inputs": sorted([name, *found] for name, found in tally.inputs.items()),

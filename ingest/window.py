@@ -23,6 +23,8 @@ Float64s = npt.NDArray[np.float64]
 Parsed = TypeVar("Parsed")
 Frames = dict[str, Frame]  # band -> frame; of a neighbour, those that there are
 
+NO_FRAME = "no such frame"
+
 
 @dataclass(slots=True)
 class Tally:
@@ -89,7 +91,7 @@ class Window:
                 places = f"flat, in {archive} or in boss/photoObj/frames/{archive}"
                 detail = f"expected {name}.fits or .fits.bz2, {places}, found neither"
                 todo = "check --frames, fetch it, or take the field out of the catalogue"
-                raise FrameError(self._source.where, name, "no such frame", detail, todo)
+                raise FrameError(self._source.where, name, NO_FRAME, detail, todo)
         return frames
 
     def _ends(self, field: Field, ra_deg: Float64s, dec_deg: Float64s) -> Frames:

@@ -1,5 +1,6 @@
 """Publish a file whole or not at all: write under another name, flush, rename."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,11 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
 
     Until then it lies in the folder ``scratch``, which must be of the same filesystem, or else beside ``path``: a
     process that is killed leaves its partial file there. The bytes and the folder's entry are flushed to the device, so
-    that what is visible survives a power loss.
+    that what is visible survives a power loss. OSError where ``path`` is a pipe or a device, which no file may replace.
     """
+    path = path.resolve() if path.is_symlink() else path  # a link stays, and its target is written
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "expected a file, or none yet", str(path))
     # A process id would not do: two nodes that share the filesystem can have processes of one id.
     partial = (scratch or path.parent) / f"{path.name}.{uuid4().hex}.partial"
     try:

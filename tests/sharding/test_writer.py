@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and the same batches give the same bytes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,19 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="halfway"):
         write_half()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_s_target_is_written_and_a_pipe_is_left_alone(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to("target")
+    with atomic_file(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="expected a file, or none yet"), atomic_file(pipe):
+        pass
+    assert pipe.is_fifo()
 
 
 def test_a_partial_file_lies_in_scratch_and_its_name_is_its_own(tmp_path: Path) -> None:
