@@ -95,14 +95,14 @@ def idle_gpus(chain: Chain, gpus: Sequence[int] = GPUS) -> tuple[Idle, ...]:
     found = []
     for number in gpus:
         demand = number * _taken_by_a_gpu(chain)
-        idle = _idle(supply, demand)
+        waits = idle(supply, demand)
         found.append(
             Idle(
                 gpus=number,
                 images_per_s=demand,
-                idle=idle,
-                idle_from_disk=None if from_disk is None else _idle(from_disk, demand),
-                binding="read" if idle else "train",
+                idle=waits,
+                idle_from_disk=None if from_disk is None else idle(from_disk, demand),
+                binding="read" if waits else "train",
                 float32_gb_per_s=demand * float32_gb,
                 int16_gb_per_s=demand * float32_gb / 2,
             )
@@ -110,15 +110,18 @@ def idle_gpus(chain: Chain, gpus: Sequence[int] = GPUS) -> tuple[Idle, ...]:
     return tuple(found)
 
 
-def _idle(supply: float, demand: float) -> float:
+def idle(supply: float, demand: float) -> float:
+    """Share of the time that those who could take ``demand`` wait for ``supply``, both in image / s."""
     return max(0.0, 1.0 - supply / demand)
 
 
+def rate_of_a_gpu(train: float, augment: float) -> float:
+    """Of one that was measured: its step and its views, one after the other [image / s]."""
+    return 1.0 / (1.0 / train + 1.0 / augment)
+
+
 def _taken_by_a_gpu(chain: Chain) -> float:
-    """Of a GPU that was measured: its step and its views, one after the other."""
-    if chain.device != "cuda":
-        return H100
-    return 1.0 / (1.0 / chain.alone["train"] + 1.0 / chain.alone["augment"])
+    return rate_of_a_gpu(chain.alone["train"], chain.alone["augment"]) if chain.device == "cuda" else H100
 
 
 def _slowest(rates: Mapping[str, float]) -> str:
@@ -202,12 +205,12 @@ def _fed(chain: Chain, gpus: Sequence[Idle]) -> str:
     measured = "as measured" if chain.device == "cuda" else "assumed of an H100, for none was measured"
     waiting = ", ".join(f"{each.gpus} for {_percent(each.idle)}" for each in gpus if each.idle > 0)
     most = gpus[-1]
-    idle = f"of the time {waiting} would wait" if waiting else f"{most.gpus} would never wait"
+    waits = f"of the time {waiting} would wait" if waiting else f"{most.gpus} would never wait"
     disk = "" if chain.disk_gb_per_s is None else _from_disk(chain.disk_gb_per_s, chain, gpus)
     how = f"{chain.read_threads} threads, batches of {chain.batch}"
     return (
         f"This host reads {_rate(supply)} from the page cache ({how}), enough for {_digits(supply / each)} GPUs of "
-        f"{_rate(each)} each ({measured}; views made by the GPU): {idle}{disk}; {most.gpus} take "
+        f"{_rate(each)} each ({measured}; views made by the GPU): {waits}{disk}; {most.gpus} take "
         f"{_digits(most.float32_gb_per_s)} GB/s of float32 or {_digits(most.int16_gb_per_s)} of int16"
     )
 

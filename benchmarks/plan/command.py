@@ -20,10 +20,8 @@ _MOST = 10**12
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print the plan; BenchmarkError where a number or a file is none."""
     prices = Prices(gpu=_price(args.gpu_hour, "--gpu-hour"), core=_price(args.core_hour, "--core-hour"))
-    galaxies, gpus, workers = (
-        _count(getattr(args, name), f"--{name}") for name in ("galaxies", "gpus", "workers")
-    )  # fmt: skip
-    plan = Plan(galaxies, gpus, workers, Evidence(args.results), prices)
+    galaxies, gpus = _count(args.galaxies, "--galaxies"), _count(args.gpus, "--gpus")
+    plan = Plan(galaxies, gpus, _count(args.workers, "--workers"), Evidence(args.results), prices)
     show(plan, console)
     if args.json is not None:
         _write(plan, args.json)

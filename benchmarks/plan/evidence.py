@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import BenchmarkError
 from ..published import read_report
 from ..results import Report, Result
+from .figures import size
 
 RESULTS = Path(__file__).parents[1] / "results"  # where the checkout keeps those that were published
 
@@ -25,10 +26,21 @@ class Source:
         """How a figure cites it."""
         return f"measured [{self.number}]: {what}"
 
+    @property
+    def memory_bytes(self) -> float:
+        """Of the machine; 0 where that is not told."""
+        memory = self.report.machine.get("memory_gib")
+        return 2**30 * float(memory) if isinstance(memory, int | float) else 0.0
+
+    @property
+    def machine(self) -> str:
+        """In a few words."""
+        told = self.report.machine
+        device = told.get("accelerator") or told.get("cpu") or "unknown processor"
+        return f"{told.get('cores', '?')} cores, {device}, {size(self.memory_bytes)} of memory"
+
     def __str__(self) -> str:
-        machine = self.report.machine
-        device = machine.get("accelerator") or machine.get("cpu") or "unknown processor"
-        return f"[{self.number}] {self.where} ({machine.get('cores', '?')} cores, {device}, {self.report.date})"
+        return f"[{self.number}] {self.where} ({self.machine}, {self.report.date})"
 
 
 class Evidence:
@@ -42,15 +54,13 @@ class Evidence:
         newest = sorted(found, key=lambda pair: (pair[1].date, pair[0].name), reverse=True)
         self.sources = tuple(Source(at, _shown(path), report) for at, (path, report) in enumerate(newest, start=1))
 
-    def newest(self, *names: str, suits: Callable[[Results], bool] = lambda results: True) -> tuple[Source, Results]:
+    def newest(self, *names: str) -> tuple[Source, Results]:
         """The newest report that has all these results, and them; BenchmarkError where none has."""
-        found = self.newest_or_none(*names, suits=suits)
+        found = self.newest_or_none(*names)
         if found is None:
-            stage = names[0].partition(":")[0]
             raise BenchmarkError(
                 f"{', '.join(source.where for source in self.sources)}: expected a result {names[0]!r}, found none; "
-                f"measure it (python -m benchmarks {'train' if stage == 'whole' else 'all'} --json FILE) and give it "
-                "with --results"
+                "measure it (python -m benchmarks all --json FILE) and give it with --results"
             )
         return found
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["", "galaxies", "fields", "frames", "galaxies/field", "bytes", "s", "s/field", "images/s", "times"]
+Unit = Literal["", "galaxies", "fields", "frames", "galaxies/field", "bytes", "bytes/s", "s", "images/s"]
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SPANS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"))
@@ -21,8 +21,8 @@ class Figure:
     @property
     def text(self) -> str:
         """The value as people read it."""
-        if self.unit == "bytes":
-            return size(self.value)
+        if self.unit in ("bytes", "bytes/s"):
+            return size(self.value) + self.unit.removeprefix("bytes")
         if self.unit == "s":
             return span(self.value)
         shown = f"{self.value:,.0f}" if self.value >= 100 or self.value == round(self.value) else f"{self.value:#.3g}"
@@ -33,7 +33,8 @@ def size(count: float) -> str:
     """Bytes in three digits, prefixes of 1000: 277 GB."""
     for factor, prefix in _PREFIXES:
         if count >= 0.9995 * factor:
-            return f"{_three(count / factor)} {prefix}B"
+            value = count / factor
+            return f"{value:,.0f} {prefix}B" if value >= 99.95 else f"{value:#.3g} {prefix}B"
     return f"{count:.0f} B"
 
 
@@ -42,7 +43,7 @@ def span(seconds: float) -> str:
     for factor, unit in _SPANS:
         if seconds >= 2 * factor:
             return f"{_two(seconds / factor)} {unit}"
-    return f"{_two(seconds)} s"
+    return f"{_two(seconds)} s" if seconds >= 1 else "less than 1 s"
 
 
 def hours(count: float) -> str:
@@ -52,7 +53,3 @@ def hours(count: float) -> str:
 
 def _two(value: float) -> str:
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
-
-
-def _three(value: float) -> str:
-    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"

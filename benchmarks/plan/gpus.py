@@ -2,24 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ingest.prepare import IMAGE_SHAPE
 from trainer.config import PretrainConfig
 
 from ..chain import measure as chain
 from ..limits import DISK
+from ..reading.names import IN_RANDOM_ORDER
 from ..results import Result
 from ..training import ranks
 from ..training.points import IN_MEMORY
-from ..verdict import Chain, idle_gpus
-from .evidence import Evidence, Results, count_of
+from ..verdict import H100, idle, rate_of_a_gpu
+from ..wording import share
+from .evidence import Evidence, Results, Source, count_of
 from .figures import Figure
 
 Place = Literal["memory", "disk as float32", "disk as int16"]  # from where a node reads its images
 PLACES: tuple[Place, ...] = get_args(Place)
 
 GPUS_A_NODE = 8  # assumed
+CACHED = 0.75  # share of a node's memory that a dataset may fill, assumed; the processes have the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +42,31 @@ class Gpus:
         """``dataset_bytes`` of float32; where a node's memory holds it, it is read from there."""
         names = chain.READ, chain.AUGMENT, chain.STEP
         self._evidence = evidence
-        self._source, results = evidence.newest_or_none(*names, suits=_trained_on_gpu) or evidence.newest(*names)
-        own = self._source.report.result(DISK)
-        disk_source, (self._disk,) = (self._source, (own,)) if own else evidence.newest(DISK)
-        self._disk_told = disk_source.measured(f"disk, {self._disk.median:.2f} GB/s in sequence")
-        self._settings = f"batch {count_of(results[-1], 'batch')}, {results[-1].params.get('precision', 'fp32')}"
-        self._chain = _chain(*results, disk_gb_per_s=self._disk.median)
-        memory = self._source.report.machine.get("memory_gib")
-        self.memory_bytes = 2**30 * float(memory) if isinstance(memory, int | float) else 0.0
-        self.place: Place = "memory" if dataset_bytes < self.memory_bytes else "disk as float32"
-        self.rate = idle_gpus(self._chain, (1,))[0].images_per_s  # pairs of views that one pre-trains on
+        self.source, results = evidence.newest_or_none(*names, suits=_trained_on_gpu) or evidence.newest(*names)
+        self._read, augment, self._step = results
+        self._is_gpu = _trained_on_gpu(results)
+        self.rate = rate_of_a_gpu(self._step.median, augment.median) if self._is_gpu else H100
+        self._disk, self._disk_told = _disk(evidence, self.source)
+        self.place: Place = "memory" if dataset_bytes <= CACHED * self.source.memory_bytes else "disk as float32"
 
     def figures(self) -> list[Figure]:
         """What the times stand on."""
-        if self._chain.device == "cuda":
-            told = self._source.measured(f"step and views, {self._settings}")
+        if self._is_gpu:
+            precision = self._step.params.get("precision", "fp32")
+            told = self.source.measured(f"step and views, batch {count_of(self._step, 'batch')}, {precision}")
         else:
             told = "assumed: of an H100 (109 TFLOP/s, --precision bf16 --compile); no GPU's result is at hand"
-        disk = self._disk.median * 1e9 / (4 * self._chain.pixels)
-        holds = "holds" if self.place == "memory" else "does not hold"
-        pages = f"random batches, {self._chain.read_threads} threads"
+        memory, holds = self.source.memory_bytes, "holds" if self.place == "memory" else "does not hold"
+        pages = f"random batches, {count_of(self._read, 'read_threads')} threads"
         return [
             Figure(name="one GPU pre-trains on", value=self.rate, unit="images/s", source=told),
-            Figure(name="a node reads from memory", value=self._chain.alone["read"], unit="images/s",
-                   source=self._source.measured(pages)),
-            Figure(name="a node reads from its disk", value=disk, unit="images/s",
-                   source=f"{self._disk_told}, of float32"),
-            Figure(name="a node's memory", value=self.memory_bytes, unit="bytes",
-                   source=f"{self._source.measured('the machine')}; it {holds} the dataset"),
+            Figure(name="a node reads from memory", value=self._read.median, unit="images/s",
+                   source=self.source.measured(pages)),
+            Figure(name="a node reads from its disk", value=self._disk, unit="images/s",
+                   source=f"{self._disk_told}; as int16 twice as many, which is assumed"),
+            Figure(name="a node's memory", value=memory, unit="bytes",
+                   source=f"{self.source.measured('the machine')}; {share(CACHED)} of it, assumed to be free for the "
+                          f"page cache, {holds} the dataset"),
             Figure(name="GPUs a node", value=GPUS_A_NODE, unit="", source="assumed: at most"),
         ]  # fmt: skip
 
@@ -75,13 +76,9 @@ class Gpus:
         ``place``: `self.place` unless given.
         """
         place = place or self.place
-        disk_gb_per_s = self._disk.median * (2.0 if place == "disk as int16" else 1.0)
-        alone = {"read": self._chain.alone["read"], "augment": math.inf, "train": gpu_rate}
-        node = replace(self._chain, device="cuda", alone=alone, disk_gb_per_s=disk_gb_per_s)
-        (found,) = idle_gpus(node, (min(gpus, GPUS_A_NODE),))
-        cached, from_disk = found.idle, found.idle_from_disk or 0.0
-        waits = cached if place == "memory" else from_disk
-        reading = "reading from memory" if waits == cached else "the disk"
+        disk = {"memory": math.inf, "disk as float32": self._disk, "disk as int16": 2 * self._disk}[place]
+        waits = idle(min(self._read.median, disk), min(gpus, GPUS_A_NODE) * gpu_rate)
+        reading = "the disk" if disk < self._read.median else "reading from memory"
         return Fed(gpus * gpu_rate * (1 - waits), waits, reading if waits > 0 else "the GPUs")
 
     def scaling(self, gpus: int, batch: int) -> tuple[float, str]:
@@ -103,27 +100,28 @@ class Gpus:
 
     def _of_batch(self, batch: int) -> tuple[float, str]:
         """Of the largest batch that was measured on a GPU and is not larger; else of the smallest."""
-        rates = {count_of(each, "batch"): each.median for each in self._source.report.results if _is_batch(each)}
-        whole = self._chain.batch
-        if self._chain.device != "cuda" or whole not in rates or batch >= whole:
+        rates = {count_of(each, "batch"): each.median for each in self.source.report.results if _is_batch(each)}
+        whole = count_of(self._step, "batch")
+        if not self._is_gpu or whole not in rates or batch >= whole:
             return 1.0, ""
         nearest = max((each for each in rates if each <= batch), default=min(rates))
-        share = rates[nearest] / rates[whole]
-        return share, self._source.measured(f"a batch of {nearest} at {share:.2f} of the rate of {whole}")
+        slower = rates[nearest] / rates[whole]
+        return slower, self.source.measured(f"a batch of {nearest} at {slower:.2f} of the rate of {whole}")
 
 
-def _chain(read: Result, augment: Result, step: Result, *, disk_gb_per_s: float) -> Chain:
-    """As much of it as the verdict's functions on GPUs look at."""
-    return Chain(
-        batch=count_of(step, "batch"),
-        alone={"read": read.median, "augment": augment.median, "train": step.median},
-        overlapped=step.median,
-        busy={},
-        waiting=0.0,
-        device="cuda" if _trained_on_gpu((step,)) else "cpu",
-        read_threads=count_of(read, "read_threads"),
-        disk_gb_per_s=disk_gb_per_s,
-    )
+def _disk(evidence: Evidence, node: Source) -> tuple[float, str]:
+    """What a disk gives [float32 image / s] and the source: the node's own, else the newest.
+
+    Training reads batches of random galaxies. Where only the limit was measured, it stands for them.
+    """
+    source, result = node, node.report.result(IN_RANDOM_ORDER) or node.report.result(DISK)
+    if result is None:
+        source, (result,) = evidence.newest_or_none(IN_RANDOM_ORDER) or evidence.newest(DISK)
+    if result.name == IN_RANDOM_ORDER:
+        told = f"random batches past the page cache, {count_of(result, 'threads')} threads"
+        return result.median, source.measured(told)
+    told = f"{result.median:.2f} GB/s in sequence, which random batches may not reach"
+    return result.median * 1e9 / (4 * math.prod(IMAGE_SHAPE)), source.measured(told)
 
 
 def _on_gpus(results: Results) -> bool:

@@ -9,9 +9,8 @@ from rich.text import Text
 from ..table import right, titled
 from ..wording import rate, share
 from .figures import Figure, hours, span
-from .gpus import PLACES
 from .plan import Plan
-from .stages import Stage
+from .stage import Stage
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -24,9 +23,8 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_stages(plan))
     for stage in plan.stages:
         console.print(Text(f"{stage.name}: {rate(stage.images_per_s)} images/s; {stage.source}."))
-    console.print(_figures("what the times stand on", plan.nodes.figures()))
-    console.print(_by_gpus(plan))
-    for source in plan.cited():
+    console.print(_figures("what the times stand on", plan.rates()))
+    for source in plan.evidence.sources:
         console.print(Text(str(source)))
 
 
@@ -38,23 +36,18 @@ def _figures(title: str, figures: Iterable[Figure]) -> Table:
 
 
 def _stages(plan: Plan) -> Table:
-    """Each command, what all come to, and ingest of another survey."""
-    money = [plan.prices.told] if plan.prices.told else []
+    """Each command and what all come to; money only where there is a price."""
+    prices = plan.prices
+    money = ["cost"] if prices.of(*plan.stages) is not None else []
     table = titled("times and costs", "", "time", "waiting", "takes", *money)
     for stage in plan.stages:
-        _add(table, plan, stage)
+        waits = share(stage.waits) if stage.waits else ""
+        table.add_row(stage.name, span(stage.seconds), waits, _used(stage), *_cost(prices.of(stage), money))
     table.add_section()
-    table.add_row("all", span(plan.seconds), "", _used(*plan.stages), *_cost(plan, plan.cost))
-    table.add_section()
-    _add(table, plan, plan.dense)
+    table.add_row("all", span(plan.seconds), "", _used(*plan.stages), *_cost(prices.of(*plan.stages), money))
     for column in table.columns[1:]:
         column.justify = "right"
     return table
-
-
-def _add(table: Table, plan: Plan, stage: Stage) -> None:
-    waits = share(stage.waits) if stage.waits else ""
-    table.add_row(stage.name, span(stage.seconds), waits, _used(stage), *_cost(plan, plan.prices.of(stage)))
 
 
 def _used(*stages: Stage) -> str:
@@ -62,15 +55,5 @@ def _used(*stages: Stage) -> str:
     return ", ".join(f"{hours(count)} {noun}-hours" for noun, count in counts.items() if count)
 
 
-def _cost(plan: Plan, amount: float | None) -> list[str]:
-    """A cell, where there are prices."""
-    return ["" if amount is None else rate(amount)] if plan.prices.told else []
-
-
-def _by_gpus(plan: Plan) -> Table:
-    """Times, and how long GPUs wait."""
-    table = titled("pre-training, by where a node's images come from (GPUs waiting)", "GPUs", *PLACES, "binds")
-    for number, places in plan.by_gpus.items():
-        cells = (f"{span(each.seconds)}{f' ({share(each.waits)})' if each.waits else ''}" for each in places.values())
-        table.add_row(f"{number:,}", *cells, places[plan.nodes.place].binds)
-    return right(table, 0)
+def _cost(amount: float | None, column: list[str]) -> list[str]:
+    return ["" if amount is None else rate(amount)] if column else []

@@ -6,22 +6,30 @@ from trainer.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from trainer.flops import finetune_step_flops, forward_flops, pretrain_step_flops
 
 from ..wording import share as told_share
+from .figures import Figure
 from .gpus import Gpus, Place
-from .sizes import Survey
-from .stages import Stage
+from .stage import Stage
+
+PAPER_LABELLED = 516_525  # galaxies with a redshift in Hayat et al. 2021
 
 _BANDS = len(SDSS_BANDS)
 _SHARES = {split: high - low for split, (low, high) in BOUNDS.items()}
 
 
 class Training:
-    """Of one survey. Other work than pre-training is as many FLOP/s."""
+    """Of so many galaxies. Other work than pre-training is as many FLOP/s."""
 
-    def __init__(self, gpus: Gpus, survey: Survey) -> None:
+    def __init__(self, gpus: Gpus, galaxies: int) -> None:
         self.pretrain, self.finetune = PretrainConfig(), FinetuneConfig()
-        self._gpus, self._survey = gpus, survey
+        self.galaxies, self.labelled = galaxies, min(galaxies, PAPER_LABELLED)
+        self._gpus = gpus
         self._flops = pretrain_step_flops(self.pretrain, _BANDS)
         self._forward = forward_flops(self.pretrain.encoder, _BANDS, self.pretrain.view_px)
+
+    def labelled_figure(self) -> Figure:
+        """How many the stages with redshifts take."""
+        return Figure(name="galaxies with a redshift", value=self.labelled, unit="galaxies",
+                      source=f"assumed: the paper's {PAPER_LABELLED:,}, or all if they are fewer")  # fmt: skip
 
     def pretraining(self, gpus: int, place: Place | None = None) -> Stage:
         """All epochs, on all but the test split."""
@@ -30,7 +38,7 @@ class Training:
         fed = self._gpus.fed(scaling * self._gpus.rate, gpus, place)
         return Stage(
             name="pre-training",
-            seconds=self.pretrain.epochs * share * self._survey.galaxies / fed.images_per_s,
+            seconds=self.pretrain.epochs * share * self.galaxies / fed.images_per_s,
             images_per_s=fed.images_per_s,
             gpus=gpus,
             waits=fed.waits,
@@ -42,13 +50,12 @@ class Training:
         """All epochs of photo-z, each with its validation."""
         flops = finetune_step_flops(self.finetune, _BANDS, self.finetune.bins)
         scaling, told = self._scaling(gpus, self.finetune)
-        learning, judging = (
-            self._gpus.fed(scaling * self._rate(each), gpus) for each in (flops, self._forward)
-        )  # fmt: skip
+        learning = self._gpus.fed(scaling * self._rate(flops), gpus)
+        judging = self._gpus.fed(scaling * self._rate(self._forward), gpus)
         epoch = _SHARES["train"] / learning.images_per_s + _SHARES["validation"] / judging.images_per_s
         return Stage(
             name="fine-tuning",
-            seconds=self.finetune.epochs * self._survey.labelled * epoch,
+            seconds=self.finetune.epochs * self.labelled * epoch,
             images_per_s=learning.images_per_s,
             gpus=gpus,
             waits=learning.waits,
@@ -60,11 +67,11 @@ class Training:
     def evaluation(self) -> Stage:
         """One pass over the test split."""
         share = _SHARES["test"]
-        return self._pass("evaluation", share * self._survey.labelled, f"{told_share(share)} of those with a redshift")
+        return self._pass("evaluation", share * self.labelled, f"{told_share(share)} of those with a redshift")
 
     def embedding(self) -> Stage:
         """One pass over all galaxies."""
-        return self._pass("embedding", self._survey.galaxies, "all galaxies")
+        return self._pass("embedding", self.galaxies, "all galaxies")
 
     def limit(self, gpus: int) -> str:
         """On how many GPUs the default settings run, and what others need: ``gpus``, or twice the most."""
