@@ -22,6 +22,15 @@ Object = dict[str, Any]
 FOLDER = Path(__file__).parents[2] / "cluster/kubernetes"
 VERSIONS = ("1.31", kubernetes_validate.latest_version())  # of Kubernetes: the oldest and the newest
 
+# What `kubectl wait` waits for until an object is done; status fields as KubeRay's, JobSet's and Kubernetes' API
+# references have them.
+DONE = {
+    "RayJob": "jsonpath={.status.jobStatus}=SUCCEEDED",
+    "JobSet": "jsonpath={.status.terminalState}=Completed",
+    "Job": "condition=Complete",
+}
+_RESOURCES = {"cpu", "memory", "storage", "nvidia.com/gpu"}  # a pod that asks for another waits for it for ever
+
 # The schemas take megabytes, and each check would read them anew.
 kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
 
@@ -135,7 +144,9 @@ def pod_templates(manifest: Object) -> dict[str, Object]:
 
 
 def check(manifest: Object, version: str) -> None:
-    """Raise ValueError where a cluster would refuse an object, or ignore a field that it does not know."""
+    """Raise ValueError where a cluster would refuse an object, ignore a field, or wait for a resource it never has."""
+    if unknown := _resources(manifest) - _RESOURCES:
+        raise ValueError(f"{manifest['kind']}: resources: expected some of {_RESOURCES}, got {unknown}")
     try:
         if manifest["kind"] == "JobSet":
             _check_jobset(manifest, version)
@@ -159,13 +170,21 @@ def _check_jobset(manifest: Object, version: str) -> None:
         _core({"apiVersion": "batch/v1", "kind": "Job", **each["template"]}, version)
 
 
+def _resources(value: Any) -> set[str]:
+    """Names of all resources that are asked for, at any depth."""
+    if not isinstance(value, dict | list):
+        return set()
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    return {name for key, each in inner for name in (each if key in ("requests", "limits") else _resources(each))}
+
+
 def _core(manifest: Object, version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def misspelt(manifest: Object) -> Iterator[tuple[str, Object]]:
     """The object once for each of its fields, that field misspelt, with its path. Maps of free keys are left out."""
-    free = {"labels", "requests", "limits", "rayStartParams"}
+    free = {"labels", "rayStartParams"}
 
     def paths(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

@@ -14,12 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import commands
 import manifests
 import pytest
 import yaml
 
 import ingest.__main__
 from trainer.config import PretrainConfig
+from trainer.signals import REQUEUE_STATUS
 
 ROOT = Path(__file__).parents[2]
 FILES = ("storage.yaml", "ingest.yaml", "pretrain.yaml", "finetune.yaml")
@@ -138,6 +140,32 @@ def test_names_agree_across_the_files(name: str) -> None:
     assert f"Secret named {secret['secretRef']['name']} " in (manifests.FOLDER / "storage.yaml").read_text()
 
 
+def test_the_page_applies_each_stage_by_its_label() -> None:
+    texts = [*map(commands.read, commands.DOCUMENTS), (manifests.FOLDER / "kustomization.yaml").read_text()]
+    applied = {words.strip() for text in texts for words in re.findall(r"kubectl apply ([^#`\n]*)", text)}
+    stages = [manifests.read(file)["metadata"]["labels"]["app.kubernetes.io/component"] for file in FILES]
+    folder = manifests.FOLDER.relative_to(ROOT)
+    assert applied == {f"--kustomize {folder} --selector app.kubernetes.io/component={stage}" for stage in stages}
+
+
+def test_the_page_names_the_objects_of_the_files_and_the_ends_they_come_to() -> None:
+    objects = [manifests.read(file) for file in STAGES]
+    names = {each["kind"]: f"{each['kind'].lower()}/{each['metadata']['name']}" for each in objects}
+    waits = [shlex.split(each.text)[2:4] for each in commands.commands() if each.text.startswith("kubectl wait ")]
+    assert waits == [[f"--for={manifests.DONE[kind]}", name] for kind, name in names.items()]
+    section = commands.read("cluster/README.md").partition("\n### Kubernetes\n")[2]
+    submitter = names["RayJob"].removeprefix("ray")  # KubeRay gives that Job the name of its RayJob
+    assert set(re.findall(r"\b(?:rayjob|jobset|job)/\w+", section)) == {*names.values(), submitter}
+    assert re.findall(r"/jobset-name=(\w+)", section) == [names["JobSet"].removeprefix("jobset/")]
+
+
+def test_the_page_creates_the_secret_that_pods_read() -> None:
+    created = re.findall(r"kubectl create secret generic (\S+)", commands.read("cluster/README.md"))
+    read = {pod["containers"][0]["envFrom"][1]["secretRef"]["name"] for pod in PODS.values()}
+    assert len(created) == 1
+    assert set(created) == read
+
+
 def test_no_value_of_a_variable_stands_in_a_pod_but_what_is_known_to_be_harmless() -> None:
     given = {each["name"] for pod in PODS.values() for each in pod["containers"][0].get("env", []) if "value" in each}
     assert given == {"OMP_NUM_THREADS", _SHUTDOWN}
@@ -170,7 +198,13 @@ def test_ingest_takes_the_entrypoint_and_ray_is_the_pinned_one() -> None:
         "$SKYMILL_FRAMES",
         "$SKYMILL_DATASET",
     )
-    assert f"\nray=={spec['rayClusterSpec']['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    cluster = spec["rayClusterSpec"]
+    assert f"\nray=={cluster['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    from ray.scripts.scripts import cli
+
+    known = {option for each in cli.commands["start"].params for option in each.opts}
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    assert {f"--{name}" for group in groups for name in group["rayStartParams"]} <= known
 
 
 @pytest.mark.parametrize("file", ["pretrain.yaml", "finetune.yaml"])
@@ -192,6 +226,26 @@ def _trainer_parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     importlib.import_module(f"trainer.{command}").add_arguments(parser)
     return parser
+
+
+def test_pods_of_pretraining_are_told_where_the_first_one_is() -> None:
+    spec = manifests.read("pretrain.yaml")["spec"]
+    assert spec["coordinator"] == {"replicatedJob": spec["replicatedJobs"][0]["name"]}
+    path = "metadata.annotations['jobset.sigs.k8s.io/coordinator']"
+    told = {"name": "COORDINATOR", "valueFrom": {"fieldRef": {"fieldPath": path}}}
+    assert told in _trainer("pretrain.yaml")["containers"][0]["env"]
+
+
+@pytest.mark.parametrize("file", ["pretrain.yaml", "finetune.yaml"])
+def test_disruptions_and_the_requeue_status_are_not_counted_as_failures(file: str) -> None:
+    spec = manifests.read(file)["spec"]
+    job = spec["replicatedJobs"][0]["template"]["spec"] if "replicatedJobs" in spec else spec
+    name = _trainer(file)["containers"][0]["name"]
+    assert job["podFailurePolicy"]["rules"] == [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "Ignore", "onExitCodes": {"containerName": name, "operator": "In", "values": [REQUEUE_STATUS]}},
+    ]
+    assert _trainer(file)["restartPolicy"] == "Never"  # else Kubernetes takes no podFailurePolicy
 
 
 def test_pretraining_is_one_world_on_all_nodes_that_the_defaults_divide() -> None:
@@ -246,7 +300,28 @@ def test_a_pod_that_is_asked_to_end_hands_that_on_and_ends_with_75(file: str, ru
     with Pod(file, tmp_path, waits) as pod:
         (tmp_path / "up").read_text()  # torchrun runs
         pod.process.send_signal(signal.SIGTERM)
-        assert pod.process.wait(timeout=30) == 75
+        assert pod.process.wait(timeout=30) == REQUEUE_STATUS
+
+
+@pytest.mark.parametrize(
+    ("torchrun", "status"),
+    [
+        ("exit 1", 1),  # before the run takes the old file away
+        ("rm requeue; exit 1", 1),  # after that
+        ("rm requeue; echo > requeue; exit 1", REQUEUE_STATUS),
+        ("echo > new; mv new requeue; exit 1", REQUEUE_STATUS),
+    ],
+)
+@pytest.mark.parametrize(("file", "run"), [("pretrain.yaml", "moco"), ("finetune.yaml", "photoz")])
+def test_a_pod_is_not_started_again_for_what_an_earlier_start_left(
+    file: str, run: str, torchrun: str, status: int, tmp_path: Path
+) -> None:
+    (tmp_path / run).mkdir()
+    old = tmp_path / run / "requeue"
+    old.touch()
+    os.utime(old, (2**32, 2**32))  # in the year 2106: the storage's clock is not the pod's
+    with Pod(file, tmp_path, f"cd {tmp_path}/{run}; {torchrun}") as pod:
+        assert pod.process.wait(timeout=30) == status
 
 
 @pytest.mark.parametrize(("torchrun", "status"), [("exit 0", 0), ("exit 1", 1)])
