@@ -130,7 +130,7 @@ def kill_worker(job: jobs.Job, moment: Moment, rng: random.Random) -> list[str] 
 def kill_node(job: jobs.Job, moment: Moment, cluster: TwoNodes) -> list[str] | None:
     """A node dies with all it runs, and another one comes; the job must go on by itself."""
     options = ("--address", cluster.address, "--workers", "2")
-    job = replace(job, options=options, environment=cluster.environment)
+    job = replace(job, options=options, environment=cluster.environment | {"RAY_AUTH_MODE": "token"})
     process = job.start()
     alive = reached(job, process, moment)
     if alive:
@@ -194,7 +194,7 @@ class Chaos:
             return kill_driver(job, moment)
         if kind == "worker":
             return kill_worker(job, moment, rng)
-        self._cluster = self._cluster or TwoNodes()
+        self._cluster = self._cluster or TwoNodes("--num-cpus=1")  # one that goes on while the other is lost
         return kill_node(job, moment, self._cluster)
 
     def end(self) -> list[str]:

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "cluster/README.md")
 
 _FENCED = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
-_INLINE = re.compile(r"`(python -m [^`]+)`")
+_INLINE = re.compile(r"`((?:python -m|ray) [^`]+)`")
 _COMMENT = re.compile(r"(^|\s+)# .*$", re.MULTILINE)
 _DRAWINGS = ("survey frames ──", "DATASET/\n")
 _PLAN = re.compile(r"<!-- plan -->\n(?P<told>.*?)<!-- end -->", re.DOTALL)
@@ -58,14 +58,27 @@ def commands() -> list[Command]:
     return found
 
 
+def told(beginning: str, places: Mapping[str, str] | None = None) -> str:
+    """The one command that begins so: where the documents have it more than once, they have it in the same words.
+
+    ``places``: what stands here for names in it. ValueError where one is not in it, or no command or two begin so.
+    """
+    (text,) = {each.text for each in commands() if each.text.startswith(beginning)}
+    for name, here in (places or {}).items():
+        if name not in text:
+            raise ValueError(f"{name} is not in: {text}")
+        text = text.replace(name, here)
+    return text
+
+
 def inline() -> list[Command]:
     """Those that stand in a sentence and have options."""
-    return [
+    found = [
         Command(document, " ".join(text.split()))
         for document in DOCUMENTS
         for text in _INLINE.findall(_FENCED.sub("", read(document)))
-        if " --" in text
     ]
+    return [command for command in found if " --" in command.text]
 
 
 def read(document: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from botocore.session import Session
 from botocore.validate import ParamValidator
+from commands import told
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.autoscaler._private.providers import _get_default_config
 from ray.autoscaler._private.util import fillout_defaults, validate_config
@@ -91,18 +92,22 @@ def test_ec2_takes_each_kind_of_node(node: str) -> None:
 
 
 def test_the_head_runs_no_strips_and_every_ray_wants_the_token() -> None:
+    """Where `ray up` starts them, as by hand."""
     cluster = _read("autoscaler.yaml")
     assert cluster["available_node_types"][cluster["head_node_type"]]["resources"] == {"CPU": 0}
-    starts = [cluster[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker")]
-    assert all("RAY_AUTH_MODE=token ray start " in start for start in starts)
-    assert "--num-cpus=0" in starts[0]
+    head, worker = (cluster[f"{kind}_start_ray_commands"][-1].split() for kind in ("head", "worker"))
+    by_hand = told("RAY_AUTH_MODE=token ray start --head").split()
+    assert by_hand == ["RAY_AUTH_MODE=token", "ray", "start", "--head", "--num-cpus=0"]
+    assert set(by_hand) <= set(head)
+    assert set(told("RAY_AUTH_MODE=token ray start --address", {"HEAD": "$RAY_HEAD_IP"}).split()) <= set(worker)
     assert cluster["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
 
 
 def test_what_ray_up_installs_is_what_the_tests_run_with() -> None:
-    pins = re.findall(r"\S+==[\d.]+", (RAY / "autoscaler.yaml").read_text())
-    assert pins
-    assert set(pins) <= set((jobs.CHECKOUT / "constraints.txt").read_text().split())
+    """On the machine that starts the head, and on the head that starts the others."""
+    here, head = told("pip install "), _read("autoscaler.yaml")["head_setup_commands"][-1]
+    (pin,) = (line for line in (jobs.CHECKOUT / "constraints.txt").read_text().split() if line.startswith("boto3=="))
+    assert (here, head) == (f"pip install {pin}", f"pip install --user {pin}")
 
 
 def test_the_image_has_what_ray_s_launcher_calls_in_it() -> None:

@@ -1,4 +1,4 @@
-"""`ray job submit` from the checkout to a real head with a real second node, as on a cluster.
+"""`ray job submit` as the documents tell it, from the checkout to a real head with a real second node.
 
 The job is stopped and submitted again; then the node that does all the work dies and another one joins. That costs time
 and nothing else: the log is plain, the dataset the same.
@@ -6,15 +6,16 @@ and nothing else: the log is plain, the dataset the same.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jobs
 import pytest
+from commands import told
 from two_nodes import TwoNodes
 
 _STRIP_S = 240.0
@@ -22,19 +23,18 @@ _STRIP_S = 240.0
 
 @pytest.fixture
 def cluster() -> Iterator[TwoNodes]:
-    """A head that runs no tasks, so that every strip is cut by the other node."""
-    nodes = TwoNodes(head_cpus=0)
+    """The page's: its head runs no tasks, so every strip is cut by the other node."""
+    nodes = TwoNodes()
     yield nodes
     assert nodes.end() == []
 
 
-def _ray_job(cluster: TwoNodes, command: str, *arguments: str) -> subprocess.Popen[str]:
-    """`ray job ...` from the checkout, in a session of its own."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def _typed(cluster: TwoNodes, words: list[str]) -> subprocess.Popen[str]:
+    """A command typed in the checkout, in a session of its own."""
     return subprocess.Popen(
-        ["ray", "job", command, "--address", cluster.dashboard, *arguments],
+        ["env", *words],
         cwd=jobs.CHECKOUT,
-        env=os.environ | cluster.environment | {"PATH": path},
+        env=os.environ | cluster.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,8 +43,20 @@ def _ray_job(cluster: TwoNodes, command: str, *arguments: str) -> subprocess.Pop
 
 
 def _submit(cluster: TwoNodes, job: jobs.Job, name: str) -> subprocess.Popen[str]:
-    carried = ("--working-dir", ".", "--runtime-env", "cluster/ray/runtime-env.yaml", "--submission-id", name)
-    return _ray_job(cluster, "submit", *carried, "--", "python", "-m", "ingest", *job.arguments)
+    places = {
+        "http://localhost:8265": cluster.dashboard,
+        "/shared/catalog.parquet": str(job.survey.catalog),
+        "/shared/frames": str(job.survey.frames),
+        "/shared/dataset": str(job.out),
+        " -- ": f" --submission-id {name} -- ",
+    }
+    small = ["--samples-per-shard", str(job.samples_per_shard)]
+    return _typed(cluster, shlex.split(told("RAY_AUTH_MODE=token ray job submit", places)) + small)
+
+
+def _stop(cluster: TwoNodes, name: str) -> None:
+    words = f"RAY_AUTH_MODE=token ray job stop {name} --address {cluster.dashboard}".split()
+    jobs.finished(_typed(cluster, words))
 
 
 def _stopped(cluster: TwoNodes, job: jobs.Job) -> subprocess.CompletedProcess[str]:
@@ -52,7 +64,7 @@ def _stopped(cluster: TwoNodes, job: jobs.Job) -> subprocess.CompletedProcess[st
     for trial in range(3):
         process = _submit(cluster, job, f"stopped-{trial}")
         _wait_for_strips(job, process, 1)
-        jobs.finished(_ray_job(cluster, "stop", f"stopped-{trial}"))
+        _stop(cluster, f"stopped-{trial}")
         done = jobs.finished(process)
         if not job.out.exists():
             return done
@@ -90,6 +102,7 @@ def test_a_submitted_job_goes_on_after_a_stop_and_outlives_a_node(
     done = jobs.finished(again)
     assert done.returncode == 0, done.stdout + done.stderr
     assert jobs.content(job.out) == reference["webdataset"]
+    assert cluster.carried() == {"ingest", "sharding"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     counts = json.loads((job.out / "dataset.json").read_text())["counts"]

@@ -1,40 +1,44 @@
-"""A Ray cluster on this machine, as `ray start` makes it: a head and a node that can be lost.
+"""A Ray cluster on this machine, started as cluster/README.md says: a head and a node that can be lost.
 
-Each node is a session of processes of its own. One file holds the token of them all.
+Each node is a session of processes of its own. They have a home folder of their own, and in it their token.
 """
 
 import os
-import secrets
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import jobs
+from commands import told
 
 _START_S = 120.0
 _STORE_BYTES = 128 * 2**20
 
 
 class TwoNodes:
-    """The cluster; its head takes jobs at `dashboard`, and runs as many tasks at once as it is given cores."""
+    """The cluster; its head takes jobs at `dashboard`."""
 
-    def __init__(self, *, head_cpus: int = 1) -> None:
+    def __init__(self, *head: str) -> None:
+        """``head``: options of the head, behind those of the page."""
         # A short name: sockets lie in it.
         self._folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
-        token = Path(self._folder.name, "token")
-        token.write_text(secrets.token_hex(32))
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where a job finds its python
+        self.environment = {"HOME": self._folder.name, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        make_token = ["bash", "-c", told("ray get-auth-token")]
+        subprocess.run(make_token, env=os.environ | self.environment, capture_output=True, check=True)
         gcs, dashboard, client = _free_ports(3)
         self.address, self.dashboard = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
         self._nodes: list[subprocess.Popen[bytes]] = []
         ports = (f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}")
-        self._start("--head", *ports, f"--num-cpus={head_cpus}")
+        self._start(told("RAY_AUTH_MODE=token ray start --head"), *ports, *head)
         try:
             self._wait_for_dashboard()
             self.add_node()
@@ -44,7 +48,7 @@ class TwoNodes:
 
     def add_node(self) -> None:
         """Start a node of one core; it joins within seconds."""
-        self._start(f"--address={self.address}", "--num-cpus=1")
+        self._start(told("RAY_AUTH_MODE=token ray start --address", {"HEAD:6379": self.address}), "--num-cpus=1")
 
     def lose_node(self) -> None:
         """The node dies at once, with all that it runs."""
@@ -56,6 +60,11 @@ class TwoNodes:
         """The node dies, and another one is started."""
         self.lose_node()
         self.add_node()
+
+    def carried(self) -> set[str]:
+        """What jobs brought along and nodes unpacked: names at the top."""
+        unpacked = Path(self._folder.name).glob("*/session_*/runtime_resources/working_dir_files/_ray_pkg_*/*")
+        return {path.name for path in unpacked}
 
     def end(self) -> list[str]:
         """End the cluster; what is left of it."""
@@ -69,18 +78,18 @@ class TwoNodes:
         self._folder.cleanup()
         return left
 
-    def _start(self, *options: str) -> None:
+    def _start(self, command: str, *options: str) -> None:
         agent, agent_grpc, metrics = _free_ports(3)
         own = (f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}")
         own += (f"--metrics-export-port={metrics}", "--node-ip-address=127.0.0.1", "--block")
         # A folder each: a node that joins unpacks the code of a job anew, and would remove it under the others' feet.
         folder = Path(self._folder.name, str(agent))
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where a job finds its python
+        own += (f"--temp-dir={folder}", f"--object-store-memory={_STORE_BYTES}")
         with Path(f"{folder}.log").open("w") as log:
             self._nodes.append(
                 subprocess.Popen(
-                    ["ray", "start", *options, *own, f"--temp-dir={folder}", f"--object-store-memory={_STORE_BYTES}"],
-                    env=os.environ | self.environment | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"},
+                    ["env", *shlex.split(command), *options, *own],
+                    env=os.environ | self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -98,9 +107,9 @@ class TwoNodes:
     def _takes_jobs(self) -> bool:
         try:
             with urlopen(f"{self.dashboard}/api/version", timeout=5):
-                return True
+                raise RuntimeError("the head answers who has no token")
         except HTTPError as err:
-            return err.code in (401, 403)  # it is there, and wants the token
+            return err.code == HTTPStatus.UNAUTHORIZED
         except OSError:
             return False
 
