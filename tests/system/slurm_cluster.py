@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +118,8 @@ def running() -> Iterator[Cluster]:
             wait_for(lambda: _is_idle(environment), (folder / "slurmctld.out").read_text)
             yield cluster
         finally:
-            subprocess.run(["scancel", f"--user={getpass.getuser()}"], env=environment, timeout=30, check=False)
+            with suppress(subprocess.TimeoutExpired):  # where slurmctld did not come up
+                subprocess.run(["scancel", f"--user={getpass.getuser()}"], env=environment, timeout=30, check=False)
             steps = _of_folder(folder)
             jobs.kill(pid for root in steps for pid in processes(root))
             for daemon in reversed(daemons):

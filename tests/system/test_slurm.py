@@ -21,13 +21,24 @@ from pathlib import Path
 import jobs
 import numpy as np
 import pytest
+import torch
 from runs import SMALL, make_dataset, processes, trace
+
+import trainer.__main__
 
 SLURM = jobs.CHECKOUT / "cluster" / "slurm"
 NAMES = ("pretrain", "finetune", "ingest")
-STEPS = 80
+STEPS = 50
 OPTIONS = [*SMALL, "--max-steps", str(STEPS)]
 TIMEOUT_S = 120.0
+
+# What stands before the site's settings.
+SBATCH = ["--ntasks-per-node=1", "--requeue", "--open-mode=append", "--dependency=singleton"]
+SBATCH_OF = {
+    "pretrain": ["--job-name=moco", *SBATCH, "--signal=USR1@300"],
+    "finetune": ["--job-name=photoz", *SBATCH, "--signal=USR1@300"],
+    "ingest": ["--job-name=ingest", *SBATCH, "--no-kill", "--signal=B:USR1@120"],
+}
 
 # Starts a step in a session of its own and says its process id; or, told a status, starts none and says the words.
 SRUN = f"""#!{sys.executable}
@@ -155,16 +166,19 @@ def slurm(tmp_path: Path, dataset: Path) -> Iterator[Slurm]:
     made.close()
 
 
-def test_a_job_that_gets_the_signal_saves_is_requeued_and_goes_on_at_the_next_step(
-    slurm: Slurm, dataset: Path, tmp_path: Path
-) -> None:
-    command = ["-m", "trainer", "pretrain", "--data", str(dataset), "--out", str(tmp_path / "whole"), *OPTIONS]
-    alone = slurm.environment | {"OMP_NUM_THREADS": "1"}
-    undisturbed = subprocess.Popen(
-        [sys.executable, *command], cwd=tmp_path, env=alone, stdout=subprocess.DEVNULL, text=True
-    )
-    slurm.started.append(undisturbed)
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in a job; sums of several threads differ in the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_job_that_gets_the_signal_saves_is_requeued_and_goes_on_at_the_next_step(
+    slurm: Slurm, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = slurm.start("pretrain", *OPTIONS)
     _wait_for(lambda: (slurm.run / "metrics.jsonl").exists() and len(trace(slurm.run)) > 2, first)
     slurm.signal_step(signal.SIGUSR1)
@@ -179,13 +193,18 @@ def test_a_job_that_gets_the_signal_saves_is_requeued_and_goes_on_at_the_next_st
     status, said = slurm.finish("pretrain", *OPTIONS, TEST_STATUS="1")
     assert (status, slurm.requeued()) == (1, []), said
 
-    status, said = slurm.finish("pretrain", *OPTIONS, SLURM_RESTART_COUNT="1")
-    assert status == 0, said
-    assert f"steps {saved} to {STEPS}" in said
-    assert slurm.requeued() == []
-    assert undisturbed.wait(TIMEOUT_S) == 0
+    status, said = slurm.finish("pretrain", *OPTIONS, TEST_STATUS="0", SLURM_RESTART_COUNT="1")
+    assert (status, slurm.requeued()) == (0, []), said
+    # What that start would run, and the same run undisturbed, are done here: torch is loaded once.
+    monkeypatch.setattr("trainer.running.write_run_report", lambda run: run)
+    words = slurm.words()
+    assert trainer.__main__.main(words[words.index("trainer") + 1 :]) == 0
+    assert f"steps {saved} to {STEPS}" in capsys.readouterr().out
+    assert not (slurm.run / "requeue").exists()
+    whole = tmp_path / "whole"
+    assert trainer.__main__.main(["pretrain", "--data", str(dataset), "--out", str(whole), *OPTIONS]) == 0
     assert len(trace(slurm.run)) == STEPS
-    np.testing.assert_array_equal(trace(slurm.run), trace(tmp_path / "whole"))
+    np.testing.assert_array_equal(trace(slurm.run), trace(whole))
 
 
 def test_without_data_the_job_ends_in_one_line(slurm: Slurm, tmp_path: Path) -> None:
@@ -228,6 +247,21 @@ def test_a_requeued_job_meets_nothing_of_its_last_start(slurm: Slurm) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "environment", "told"),
+    [
+        (["--epochs", "2", "--out", "elsewhere"], {}, "--out: expected none; name the run by sbatch's --job-name"),
+        (["--out=elsewhere"], {}, "--out: expected none"),
+        ([], {"SLURM_JOB_NAME": "../run"}, "--job-name: expected a folder's name, without /, got ../run"),
+        ([], {"SLURM_ARRAY_JOB_ID": "7"}, "--array: expected none; each run is a job of its own name"),
+    ],
+)
+def test_a_run_is_one_job_of_its_name(slurm: Slurm, options: list[str], environment: dict[str, str], told: str) -> None:
+    status, said = slurm.finish("pretrain", *options, TEST_STATUS="0", **environment)
+    assert status == 2
+    assert told in said
+
+
+@pytest.mark.parametrize(
     ("job", "options", "expected"),
     [
         ("pretrain", [], {}),
@@ -264,6 +298,8 @@ def test_sbatch_sees_every_option(job: str) -> None:
     begins = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))  # it stops there
     options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
     assert max(options) < begins
+    site = next(number for number, line in enumerate(lines) if line.startswith("# ---- The site's settings."))
+    assert [lines[number].removeprefix("#SBATCH ") for number in options if number < site] == SBATCH_OF[job]
     assert not [line for line in lines if line.startswith("#SBATCH") and ("account" in line or "partition" in line)]
 
 
