@@ -264,7 +264,7 @@ def test_an_order_begun_in_a_folder_goes_on_at_a_url(store: Store, dataset: Data
 
 def test_threads_share_the_bound_on_requests(store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "_AT_ONCE", 3)
-    store.delay_s = 0.01
+    store.delay_s = 0.05  # long enough for the others to come, on a busy machine too
     wanted = [np.random.default_rng(seed).integers(0, 9, 8) for seed in range(8)]
     with open_url(store.url) as remote, ThreadPoolExecutor(4) as threads:
         for indices, images in zip(wanted, threads.map(remote.images, wanted), strict=True):

@@ -15,7 +15,7 @@ from sharding import Dataset
 Reference = dict[str, dict[str, str]]
 
 
-@pytest.mark.parametrize(("container", "workers"), [("webdataset", 1), ("zarr", 2), ("webdataset", 4)])
+@pytest.mark.parametrize(("container", "workers"), [("webdataset", 1), ("zarr", 4)])
 def test_any_number_of_workers(
     survey: jobs.Survey, reference: Reference, tmp_path: Path, container: str, workers: int
 ) -> None:

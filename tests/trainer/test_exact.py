@@ -133,6 +133,7 @@ def test_in_float64_all_numbers_of_ranks_make_the_same_run(whole: dict[int, Path
             assert apart(value.double(), weights(whole[ranks])[name].double()) < 1e-9, name
 
 
+@pytest.mark.slow  # seven runs; those in float64, above, must agree far closer
 def test_in_fp32_the_first_step_agrees_and_fifty_drift_as_one_ulp_does(
     server: Server, dataset: Dataset, tmp_path: Path
 ) -> None:
