@@ -113,7 +113,7 @@ def _config(args: argparse.Namespace) -> IngestConfig:
 
 
 def _check_absolute(option: str, given: Path | str | None) -> None:
-    if given is not None and _absolute(str(given)) != str(given):
+    if given is not None and not _is_url(str(given)) and not Path(given).is_absolute():
         raise IngestError(
             f"--{option}: expected an absolute path (or a URL) in a submitted job, got {given}: a relative one would "
             "lie in a folder that Ray removes"
@@ -122,4 +122,8 @@ def _check_absolute(option: str, given: Path | str | None) -> None:
 
 def _absolute(frames: str) -> str:
     """A folder as every node sees it: the workers of a cluster stand in folders of their own."""
-    return frames if "://" in frames or "::" in frames else str(Path(frames).absolute())
+    return frames if _is_url(frames) else str(Path(frames).absolute())
+
+
+def _is_url(frames: str) -> bool:
+    return "://" in frames or "::" in frames

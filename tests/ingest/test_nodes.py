@@ -78,6 +78,17 @@ def test_an_error_of_a_cluster_names_its_node(tmp_path: Path) -> None:
     assert str(gone) == f"node {socket.gethostname()}: {here}"
 
 
+@pytest.mark.parametrize("frames", ["{folder}/", "/{folder}/.", "s3://bucket/frames"])
+def test_a_submitted_job_takes_an_absolute_path_however_it_is_written(
+    frames: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    catalog = tmp_path / "nothing.csv"
+    given = frames.format(folder=tmp_path)
+    assert main(["run", "--catalog", str(catalog), "--frames", given, "--out", str(tmp_path / "out")]) == 2
+    assert f"{catalog}: there is no such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["catalog", "frames", "out", "labels"])
 def test_a_submitted_job_takes_no_relative_path(
     option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
