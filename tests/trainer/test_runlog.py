@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_resumed_log_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"kind": "pretrain"}\n')
     shown = write(1, 8, 0, 1.0)
     assert shown == "step 1\n"  # where there is no terminal, a line now and then
+    time.sleep(1.1)  # the next start of a run is another process, later: TensorBoard's files are in order by the second
     write(5, 11, 4, 2.0)
     assert steps(tmp_path / METRICS) == list(range(1, 11))
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
