@@ -23,7 +23,9 @@ _SLOT = {"angle": 0, "ebv": 1, "shift_y": 2, "shift_x": 3, "scale": 4, "flip": 5
 _NOISE_KEY = slice(8, 10)
 _PSF_WORDS = slice(12, 20)
 _SKY_WORDS = slice(20, 28)
-_BLOCKS = 7
+_OWN_PSF_WORDS = slice(28, 36)
+_OWN_SKY_WORDS = slice(36, 44)
+_BLOCKS = 11
 _MAX_VIEWS = 2**24  # view and block share one word of the counter
 
 
@@ -39,6 +41,8 @@ class ViewParameters:
     mad_factor: Float64[Tensor, " batch"]  # added noise in the data set's MAD; 0 adds none
     psf_fwhm_arcsec: Float64[Tensor, "batch band"]  # PSF to be brought up to; 0 blurs nothing
     sky_sigma: Float64[Tensor, "batch band"]  # noise to be brought up to [nanomaggy / pixel]; 0 adds none
+    own_psf_fwhm_arcsec: Float64[Tensor, "batch band"]  # PSF that the stamp is taken to have; 0: what is known of it
+    own_sky_sigma: Float64[Tensor, "batch band"]  # its native noise, likewise [nanomaggy / pixel]
     noise_key: Int64[Tensor, "batch 2"]  # two random words: the key of the view's own noise field
 
 
@@ -64,6 +68,8 @@ def draw(
     words = _words(seed=seed, epoch=epoch, sample=sample.to("cpu", torch.int64), view=view)
     unit = uniform(words)
     shift = unit[:, [_SLOT["shift_y"], _SLOT["shift_x"]]] * (2 * preset.max_shift_px + 1)
+    psf, sky = preset.psf_fwhm_arcsec, preset.sky_sigma_nanomaggy
+    own_psf, own_sky = (psf, sky) if preset.draws_own else (None, None)
     return ViewParameters(
         ebv=_between(preset.ebv_mag, unit[:, _SLOT["ebv"]]),
         angle_deg=_between(preset.angle_deg, unit[:, _SLOT["angle"]]),
@@ -71,8 +77,10 @@ def draw(
         flip=unit[:, _SLOT["flip"]] < preset.flip_probability,
         shift_px=shift.floor() - preset.max_shift_px,
         mad_factor=_between(preset.mad_factor, unit[:, _SLOT["mad_factor"]]),
-        psf_fwhm_arcsec=_band_values(preset.psf_fwhm_arcsec, unit[:, _PSF_WORDS], bands),
-        sky_sigma=_band_values(preset.sky_sigma_nanomaggy, unit[:, _SKY_WORDS], bands),
+        psf_fwhm_arcsec=_band_values(psf, unit[:, _PSF_WORDS], bands),
+        sky_sigma=_band_values(sky, unit[:, _SKY_WORDS], bands),
+        own_psf_fwhm_arcsec=_band_values(own_psf, unit[:, _OWN_PSF_WORDS], bands),
+        own_sky_sigma=_band_values(own_sky, unit[:, _OWN_SKY_WORDS], bands),
         noise_key=words[:, _NOISE_KEY].contiguous(),
     )
 

@@ -1,8 +1,8 @@
 """From drawn parameters and known conditions to what is done to each stamp's numbers.
 
-The parameters say what a view should look like, the conditions what the stamp already is; the difference is worked
-out here once, on the host, in float64. Whatever renders views takes its numbers from here, so that all of them
-agree.
+The parameters say what a view should look like, the conditions what the stamp already is (unless a preset draws that
+too); the difference is worked out here once, on the host, in float64. Whatever renders views takes its numbers from
+here, so that all of them agree.
 
 What is added is what is missing, in quadrature: variances of independent noise add, and so do those of convolved
 profiles (second moments). A change of scale scales the object's own PSF; bilinear interpolation adds 1/6 px^2 to it
@@ -177,13 +177,14 @@ def _blur_sigma_px(
     target = parameters.psf_fwhm_arcsec
     if not bool((target > 0).any()):
         return torch.zeros_like(target)
-    if conditions.psf_fwhm_arcsec is None:
+    own = _own(parameters.own_psf_fwhm_arcsec, conditions.psf_fwhm_arcsec)
+    if own is None:
         raise AugmentError(
             "conditions: the preset draws a PSF, expected psf_fwhm_arcsec of each stamp, got None; "
             "ingest a catalogue with psf_fwhm columns or choose another preset"
         )
     px_per_fwhm = 1.0 / (FWHM_PER_SIGMA * conditions.pixel_scale_arcsec)
-    stamp_variance = (_known(conditions.psf_fwhm_arcsec) * px_per_fwhm) ** 2
+    stamp_variance = (own * px_per_fwhm) ** 2
     smeared = BILINEAR_VARIANCE_PX2 * interpolated[:, None]
     return sqrt(_missing((target * px_per_fwhm) ** 2, (stamp_variance + smeared) * parameters.scale[:, None] ** 2))
 
@@ -196,12 +197,20 @@ def _noise_sigma(
     target = parameters.sky_sigma
     if not bool((target > 0).any()):
         return by_mad.expand_as(target).contiguous()
-    if conditions.sky_sigma is None:
+    own = _own(parameters.own_sky_sigma, conditions.sky_sigma)
+    if own is None:
         raise AugmentError(
             "conditions: the preset draws a noise level, expected sky_sigma of each stamp, got None; "
             "measure it at ingest or choose another preset"
         )
-    return sqrt(by_mad**2 + _missing(target**2, (_known(conditions.sky_sigma) * left) ** 2))
+    return sqrt(by_mad**2 + _missing(target**2, (own * left) ** 2))
+
+
+def _own(drawn: Float64[Tensor, "row band"], known: Tensor | None) -> Float64[Tensor, "row band"] | None:
+    """What a stamp is taken to have: what was drawn for it, else what is known of it; None where there is neither."""
+    if known is None:
+        return drawn if bool((drawn > 0).all()) else None
+    return torch.where(drawn > 0, drawn, _known(known))
 
 
 def _missing(target: Tensor, own: Tensor) -> Tensor:

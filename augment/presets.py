@@ -1,16 +1,18 @@
-"""What may be drawn: the distributions behind each named set of augmentations.
+"""What may be drawn: the distributions behind each named set of augmentations, and what it is to leave one out.
 
 Drawing from them is `draws`' work; what the numbers do to an image is `plan`'s and `reference`'s.
 """
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from .errors import AugmentError
 
 Range = tuple[float, float]
 Matrix = tuple[tuple[float, ...], ...]
+LeftOut = Literal["nothing", "dust", "turns", "flips", "shifts", "size", "psf", "noise"]
 
 MAX_BANDS = 8  # of a log-normal: for so many `draws` has words
 
@@ -96,6 +98,7 @@ class Preset:
     mad_factor: Range = (0.0, 0.0)  # noise added, in the data set's median absolute deviations, uniform
     psf_fwhm_arcsec: BandLogNormal | None = None  # PSF that the view is brought up to
     sky_sigma_nanomaggy: BandLogNormal | None = None  # noise a pixel that the view is brought up to
+    draws_own: bool = False  # the stamp's own PSF and noise are not what is known of it, but drawn from the two above
 
     def __post_init__(self) -> None:
         for name in ("ebv_mag", "angle_deg", "scale", "mad_factor"):
@@ -106,6 +109,43 @@ class Preset:
             raise AugmentError(f"preset: ebv_mag and mad_factor need low >= 0, scale low > 0, got {self}")
         if self.max_shift_px < 0 or not 0 <= self.flip_probability <= 1:
             raise AugmentError(f"preset: max_shift_px >= 0, flip_probability in 0..1 are needed, got {self}")
+
+    def without(self, left_out: LeftOut) -> "Preset":
+        """The same with one augmentation left out, and no other random number changed; "nothing" is the preset itself.
+
+        What is left out is not drawn, and every view keeps what the dereddened stamp has of it:
+
+        - dust: no reddening, E(B-V) is 0;
+        - turns: north stays up; flips: no mirroring; shifts: the object stays at the view's centre; size: scale 1;
+        - psf: no blur, the stamp's own seeing and what resampling smears;
+        - noise: none is added, neither by MAD nor up to a level.
+
+        AugmentError where the preset does not vary that.
+        """
+        plain, held = Preset(), [part for part in _FIELDS if self._varies(part)]
+        if left_out not in held:
+            raise AugmentError(
+                f"preset: expected one of {', '.join(held)} to leave out, got {left_out!r}, which this preset does not "
+                "vary; choose one of those"
+            )
+        return replace(self, **{name: getattr(plain, name) for name in _FIELDS[left_out]})
+
+    def _varies(self, part: LeftOut) -> bool:
+        plain, names = Preset(), _FIELDS[part]
+        return not names or any(getattr(self, name) != getattr(plain, name) for name in names)
+
+
+# The settings of a preset that make up each augmentation: at their defaults they leave the image as it is.
+_FIELDS: dict[LeftOut, tuple[str, ...]] = {
+    "nothing": (),
+    "dust": ("ebv_mag",),
+    "turns": ("angle_deg",),
+    "flips": ("flip_probability",),
+    "shifts": ("max_shift_px",),
+    "size": ("scale",),
+    "psf": ("psf_fwhm_arcsec",),
+    "noise": ("mad_factor", "sky_sigma_nanomaggy"),
+}
 
 
 # A fit to 1,578 fields of three SDSS runs (94, 2583, 3900; one camera column each, each run with the same weight) by
@@ -145,6 +185,16 @@ SDSS_SKY_SIGMA_NANOMAGGY = BandLogNormal(
     ),
 )
 
+_STEIN2021 = Preset(
+    ebv_mag=(0.0, 0.5),
+    angle_deg=(0.0, 360.0),
+    max_shift_px=7,
+    scale=(0.9, 1.1),
+    flip_probability=0.5,
+    psf_fwhm_arcsec=SDSS_PSF_FWHM_ARCSEC,
+    sky_sigma_nanomaggy=SDSS_SKY_SIGMA_NANOMAGGY,
+)
+
 PRESETS: dict[str, Preset] = {
     # The four of Hayat et al. 2021: extinction, rotation, centre jitter, noise (whose range we could not check there).
     "hayat2021": Preset(
@@ -154,16 +204,10 @@ PRESETS: dict[str, Preset] = {
         mad_factor=(1.0, 3.0),
     ),
     # Stein et al. 2021 add flips, size, PSF, and noise up to a level; their distributions were another survey's,
-    # these are SDSS's.
-    "stein2021": Preset(
-        ebv_mag=(0.0, 0.5),
-        angle_deg=(0.0, 360.0),
-        max_shift_px=7,
-        scale=(0.9, 1.1),
-        flip_probability=0.5,
-        psf_fwhm_arcsec=SDSS_PSF_FWHM_ARCSEC,
-        sky_sigma_nanomaggy=SDSS_SKY_SIGMA_NANOMAGGY,
-    ),
+    # these are SDSS's. What is added is the difference to each galaxy's own PSF and noise.
+    "stein2021": _STEIN2021,
+    # As their code does it: the difference to a PSF and a noise drawn at random, though each galaxy's own are known.
+    "stein2021-drawn": replace(_STEIN2021, draws_own=True),
     # For evaluation: dereddened, the central crop [21:85] of 107 pixels, untouched otherwise.
     "none": Preset(),
 }

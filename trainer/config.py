@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from augment.presets import LeftOut
+
 from .errors import TrainerError
 
 Depth = Literal[10, 18, 34, 50, 101]
@@ -134,6 +136,7 @@ class TrainingConfig:
 class PretrainConfig(TrainingConfig):
     """MoCo v2 pre-training."""
 
+    without: LeftOut = field(default="nothing", metadata=about("augmentation of the preset that is left out"))
     max_steps: int | None = field(
         default=None, metadata=about("end, schedule included, after this many steps if that is sooner")
     )
@@ -199,6 +202,10 @@ class FinetuneConfig(TrainingConfig):
         default=None, metadata=about("learning rate at the start, instead of the rule's: 0.004 x batch / 256 with sgd")
     )
     head_lr: float | None = field(default=None, metadata=about("learning rate of the head, if another"))
+    judge_every_epochs: int = field(
+        default=1,
+        metadata=about("epochs between looks at the validation split, each with a checkpoint; the last has one anyway"),
+    )
     pipeline: Pipeline = field(
         default="torch",
         metadata=about(
@@ -213,6 +220,7 @@ class FinetuneConfig(TrainingConfig):
         _need(self.bins >= 2, "--bins", "at least 2", self.bins)
         _need(self.lr is None or 0 < self.lr < math.inf, "--lr", "more than 0", self.lr)
         _need(self.head_lr is None or 0 < self.head_lr < math.inf, "--head-lr", "more than 0", self.head_lr)
+        _need(self.judge_every_epochs >= 1, "--judge-every-epochs", "at least 1", self.judge_every_epochs)
         _need(self.question is None or self.task == "morphology", "--question", "--task morphology with it", self.task)
         both = self.question is not None and self.label is not None
         _need(not both, "--question", "no --label beside it", self.label)

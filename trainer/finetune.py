@@ -1,8 +1,8 @@
 """`python -m trainer finetune`: learn labels, from a pre-trained encoder, on a frozen one, or from scratch.
 
 The recipe is that of Hayat et al. 2021: cross-entropy, SGD, a learning rate that falls tenfold after 60 % and 90 % of
-the epochs. The epoch that is kept is chosen on the validation split; the test split's labels are not looked at. A run
-goes on from its last finished epoch.
+the epochs. The epoch that is kept is chosen on the validation split, among those that are judged there; nothing looks
+at the test split's labels. A run goes on from the last epoch that was judged.
 """
 
 import argparse
@@ -102,6 +102,12 @@ class Finetuning:
         self.task = make_task(config, dataset)
         self.labels = choose_labels(config, dataset, self.task)
         check_view_px(dataset, config.view_px)
+        if config.batch > len(self.labels.train):
+            remedy = "" if config.label_fraction == 1.0 else ", or raise --label-fraction"
+            raise TrainerError(
+                f"--batch: expected at most the {len(self.labels.train)} galaxies with labels to train on, got "
+                f"{config.batch}; choose a smaller batch{remedy}"
+            )
         self.order = Order(self.labels.train, config.seed, dataset=dataset.digest)
         self.steps_per_epoch = self.order.batches_per_epoch(config.batch)
         self.learner = self._learner(dataset, init)
@@ -123,16 +129,17 @@ class Finetuning:
 
     @property
     def at_checkpoint(self) -> bool:
-        """Whether the step just made was the last of its epoch."""
-        return self.step % self.steps_per_epoch == 0
+        """Whether the step just made was the last of an epoch that is judged; the run's last one always is."""
+        between = self.config.judge_every_epochs * self.steps_per_epoch
+        return self.step % between == 0 or self.step == self.total_steps
 
     @property
     def improved(self) -> bool:
-        """Whether the epoch just finished is the best so far."""
+        """Whether the epoch just judged is the best so far."""
         return self.at_checkpoint and self.best_epoch == self.step // self.steps_per_epoch - 1
 
     def records(self, signals: StopSignals) -> Iterator[Record]:
-        """Train to the end or to a signal; a record now and then, and one with the validation score after an epoch."""
+        """Train to the end or to a signal; a record now and then, and one with the score of a judged epoch."""
         self.engine.start()
         flops = finetune_step_flops(self.config, len(self.stamps.dataset.bands), self.task.outputs)
         watch = Watch(

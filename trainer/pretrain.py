@@ -97,7 +97,7 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, dataset: Dataset, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
         self.stamps = Stamps(dataset, ranks.device, config.read_threads)
-        self.preset = preset(config.preset)
+        self.preset = preset(config.preset).without(config.without)
         check_view_px(dataset, config.view_px)
         check_pipeline(config.pipeline)
         members = np.union1d(dataset.split("train"), dataset.split("validation"))

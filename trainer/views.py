@@ -5,10 +5,12 @@ Each row is one galaxy: its stamp, then its views with the parameters that were 
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from augment import PRESETS, VIEW_PX, Conditions, Plan, Preset, ViewParameters, draw, preset
+from augment.presets import LeftOut
 from sharding import Dataset
 
 from .data import Indices, Stamps
@@ -20,8 +22,9 @@ GALAXIES = 6
 VIEWS = 6
 NOTE = (
     "E(B-V) in mag; PSF (FWHM, arcsec) and sky (nanomaggy a pixel) in r; y is up. The frame: an unmoved view.\n"
-    "A view is brought up to the PSF and sky under it, never sharpened or cleaned; noise is in median absolute\n"
-    "deviations of the dataset; shift in pixels (y, x); a turn is clockwise, after the flip (along x)."
+    "A view is brought up to the PSF and sky under it, never sharpened or cleaned, from the stamp's own or, where two\n"
+    "are given, from the first; noise is in median absolute deviations of the dataset; shift in pixels (y, x);\n"
+    "a turn is clockwise, after the flip (along x)."
 )
 
 
@@ -29,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("dataset", help="folder of a dataset")
     parser.add_argument("--preset", required=True, help=f"augmentation preset: {', '.join(PRESETS)}")
+    parser.add_argument(
+        "--without", choices=get_args(LeftOut), default="nothing", help="augmentation of the preset that is left out"
+    )
     parser.add_argument("--out", type=Path, required=True, help="picture to write (PNG)")
     parser.add_argument("--seed", type=int, default=0, help="of the galaxies and of the views (default: 0)")
 
@@ -37,14 +43,14 @@ def run(args: argparse.Namespace) -> int:
     """Draw the grid and say where it is."""
     if not 0 <= args.seed < 2**64:
         raise TrainerError(f"--seed: expected 0 or more, below 2^64, got {args.seed}")
-    draw_views(args.out, Dataset.open(args.dataset), args.preset, seed=args.seed)
+    draw_views(args.out, Dataset.open(args.dataset), args.preset, without=args.without, seed=args.seed)
     print(args.out)
     return 0
 
 
-def draw_views(path: Path, dataset: Dataset, preset_name: str, *, seed: int) -> None:
-    """Write the grid; AugmentError for an unknown preset."""
-    chosen = preset(preset_name)
+def draw_views(path: Path, dataset: Dataset, preset_name: str, *, without: LeftOut = "nothing", seed: int) -> None:
+    """Write the grid; AugmentError for an unknown preset, and where it does not vary what is to be left out."""
+    chosen = preset(preset_name).without(without)
     indices = bright_galaxies(dataset, GALAXIES, seed)
     stamps = Stamps(dataset, torch.device("cpu"))
     stack = stamps.read(indices)
@@ -59,9 +65,9 @@ def draw_views(path: Path, dataset: Dataset, preset_name: str, *, seed: int) -> 
     for row, stamp in enumerate(stack.pixels().numpy()):
         tiles.append(Tile(stamp, own[row], frame_px=VIEW_PX))
         tiles += [Tile(images[view][row].numpy(), texts[view][row]) for view in range(VIEWS)]
-    draw_tiles(
-        path, tiles, dataset.bands, columns=1 + VIEWS, title=f"views of preset {preset_name}, seed {seed}", note=NOTE
-    )
+    variant = "" if without == "nothing" else f" without {without}"
+    title = f"views of preset {preset_name}{variant}, seed {seed}"
+    draw_tiles(path, tiles, dataset.bands, columns=1 + VIEWS, title=title, note=NOTE)
 
 
 def drawn_parameters(indices: Indices, chosen: Preset, dataset: Dataset, *, seed: int, view: int) -> ViewParameters:
@@ -90,23 +96,26 @@ def stamp_captions(known: Conditions, bands: tuple[str, ...]) -> list[str]:
 
 def _caption(chosen: Preset, drawn: ViewParameters, row: int, bands: tuple[str, ...]) -> str:
     middle = _middle(bands)
-    lines: list[list[str]] = [[], [], [], []]
+    light, psf, sky, turns, moves = lines = [list[str]() for _ in range(5)]
     if chosen.ebv_mag[1] > 0:
-        lines[0].append(f"E(B-V) {float(drawn.ebv[row]):.2f}")
+        light.append(f"E(B-V) {float(drawn.ebv[row]):.2f}")
     if chosen.mad_factor[1] > 0:
-        lines[0].append(f"noise {float(drawn.mad_factor[row]):.1f}")
+        light.append(f"noise {float(drawn.mad_factor[row]):.1f}")
     if chosen.psf_fwhm_arcsec is not None:
-        lines[1].append(f"PSF {float(drawn.psf_fwhm_arcsec[row, middle]):.2f}")
+        own = f"{float(drawn.own_psf_fwhm_arcsec[row, middle]):.2f} to " if chosen.draws_own else ""
+        psf.append(f"PSF {own}{float(drawn.psf_fwhm_arcsec[row, middle]):.2f}")
     if chosen.sky_sigma_nanomaggy is not None:
-        lines[1].append(f"sky {float(drawn.sky_sigma[row, middle]):.3f}")
+        own = f"{float(drawn.own_sky_sigma[row, middle]):.3f} to " if chosen.draws_own else ""
+        line = sky if chosen.draws_own else psf  # both in one line would be wider than a view
+        line.append(f"sky {own}{float(drawn.sky_sigma[row, middle]):.3f}")
     if chosen.angle_deg[1] > chosen.angle_deg[0]:
-        lines[2].append(f"turn {float(drawn.angle_deg[row]):.0f}°")
+        turns.append(f"turn {float(drawn.angle_deg[row]):.0f}°")
     if chosen.flip_probability > 0:
-        lines[2].append("flipped" if bool(drawn.flip[row]) else "not flipped")
+        turns.append("flipped" if bool(drawn.flip[row]) else "not flipped")
     if chosen.max_shift_px > 0:
-        lines[3].append("shift {:+.0f} {:+.0f}".format(*drawn.shift_px[row].tolist()))
+        moves.append("shift {:+.0f} {:+.0f}".format(*drawn.shift_px[row].tolist()))
     if chosen.scale[1] > chosen.scale[0]:
-        lines[3].append(f"size {float(drawn.scale[row]):.2f}")
+        moves.append(f"size {float(drawn.scale[row]):.2f}")
     return "\n".join(", ".join(line) for line in lines if line)
 
 

@@ -13,7 +13,7 @@ from ingest.seeing import fit, read_fields
 
 
 def test_known_presets():
-    assert set(PRESETS) == {"hayat2021", "stein2021", "none"}
+    assert set(PRESETS) == {"hayat2021", "stein2021", "stein2021-drawn", "none"}
     assert all(preset(name) is each for name, each in PRESETS.items())
 
 
@@ -21,7 +21,7 @@ def test_unknown_preset_is_one_line_that_names_the_known():
     with pytest.raises(AugmentError) as caught:
         preset("hayat2012")
     assert str(caught.value) == (
-        "preset: expected one of hayat2021, stein2021, none, got 'hayat2012'; choose one of those"
+        "preset: expected one of hayat2021, stein2021, stein2021-drawn, none, got 'hayat2012'; choose one of those"
     )
 
 

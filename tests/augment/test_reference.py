@@ -39,6 +39,8 @@ def still(batch: int = 1, channels: int = 5, **moved) -> ViewParameters:
         "mad_factor": torch.zeros(batch, dtype=F64),
         "psf_fwhm_arcsec": torch.zeros(batch, channels, dtype=F64),
         "sky_sigma": torch.zeros(batch, channels, dtype=F64),
+        "own_psf_fwhm_arcsec": torch.zeros(batch, channels, dtype=F64),
+        "own_sky_sigma": torch.zeros(batch, channels, dtype=F64),
         "noise_key": torch.arange(2 * batch).reshape(batch, 2),
     }
     return ViewParameters(**rest | moved)

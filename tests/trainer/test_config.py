@@ -17,8 +17,8 @@ SMALL = EncoderConfig(depth=10, width=3, stretch="asinh")
     "config",
     [
         SMALL,
-        PretrainConfig(encoder=SMALL, max_steps=7, queue=512),
-        FinetuneConfig(encoder=SMALL, task="morphology", label="gz2", freeze=True, head_lr=1.0),
+        PretrainConfig(encoder=SMALL, max_steps=7, queue=512, without="turns"),
+        FinetuneConfig(encoder=SMALL, task="morphology", label="gz2", freeze=True, head_lr=1.0, judge_every_epochs=5),
     ],
 )
 def test_json_gives_the_same_settings_back(config: EncoderConfig | PretrainConfig | FinetuneConfig) -> None:
@@ -59,6 +59,7 @@ def test_an_inherited_encoder_is_kept_and_another_refused() -> None:
         ({"temperature": 0.0}, "--temperature: expected more than 0, got 0.0"),
         ({"precision": "fp8"}, "--precision: expected one of fp32, bf16, fp16, fp64, got fp8"),
         ({"pipeline": "scipy"}, "--pipeline: expected one of torch, dali, got scipy"),
+        ({"without": "stars"}, "--without: expected one of nothing, dust, .*, noise, got stars"),
         ({"epochs": "3"}, "--epochs: expected an int, got 3"),
         ({"lr": True}, "--lr: expected a float or nothing, got True"),
         ({"speed": 3}, "speed is no setting of PretrainConfig"),
@@ -70,9 +71,29 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], te
         from_json(PretrainConfig, settings)
 
 
+def test_looks_at_the_validation_split_are_at_least_an_epoch_apart() -> None:
+    with pytest.raises(TrainerError, match="--judge-every-epochs: expected at least 1, got 0"):
+        FinetuneConfig(judge_every_epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), [(PretrainConfig, "without", "nothing"), (FinetuneConfig, "judge_every_epochs", 1)]
+)
+def test_settings_of_an_older_run_are_as_they_were(
+    kind: type[PretrainConfig | FinetuneConfig], name: str, value: object
+) -> None:
+    """A `config.json` from before the setting: nothing was left out, every epoch was judged."""
+    older = to_json(kind(encoder=SMALL))
+    del older[name]
+    assert to_json(from_json(kind, older))[name] == value
+
+
 def test_only_settings_that_change_the_result_must_stay_on_resume() -> None:
     base = to_json(PretrainConfig(encoder=SMALL))
     later = to_json(PretrainConfig(encoder=SMALL, log_every_steps=1, checkpoint_every_steps=3, pipeline="dali"))
     assert differing(base, later, PretrainConfig) == []
-    other = to_json(PretrainConfig(encoder=EncoderConfig(depth=10, width=4, stretch="asinh"), lr=0.5))
-    assert differing(base, other, PretrainConfig) == ["--width is 3 there, 4 here", "--lr is not given there, 0.5 here"]
+    wider = EncoderConfig(depth=10, width=4, stretch="asinh")
+    other = to_json(PretrainConfig(encoder=wider, lr=0.5, without="dust"))
+    assert differing(base, other, PretrainConfig) == [
+        "--width is 3 there, 4 here", "--without is nothing there, dust here", "--lr is not given there, 0.5 here"
+    ]  # fmt: skip

@@ -117,17 +117,25 @@ class Stopped(Exception):
     """The power goes."""
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_a_killed_run_goes_on_from_its_last_epoch(
-    freeze: bool, make_survey: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("freeze", "judge_every", "ends_in", "goes_on_from"), [(False, 1, 2, 2), (True, 1, 2, 2), (False, 2, 3, 2)]
+)
+def test_a_killed_run_goes_on_from_the_last_epoch_that_was_judged(
+    freeze: bool,
+    judge_every: int,
+    ends_in: int,
+    goes_on_from: int,
+    make_survey: Callable[..., Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = make_survey(120)
-    config = replace(CONFIG, freeze=freeze)
+    config = replace(CONFIG, freeze=freeze, judge_every_epochs=judge_every, epochs=ends_in + 1)
     train(config, dataset, tmp_path / "whole")
     learn = Finetuning.learn
 
     def dying(self: Finetuning, *args: object) -> object:
-        if self.step == 2 * self.steps_per_epoch + 1:
+        if self.step == ends_in * self.steps_per_epoch + 1:
             raise Stopped
         return learn(self, *args)  # type: ignore[arg-type]
 
@@ -135,6 +143,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(
         patch.setattr(Finetuning, "learn", dying)
         with pytest.raises(Stopped):
             train(config, dataset, tmp_path / "cut")
+    assert Checkpoints(tmp_path / "cut" / "checkpoints").newest()["order"]["epoch"] == goes_on_from - 1
     train(config, dataset, tmp_path / "cut")
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
     for state in (Checkpoints.newest, Checkpoints.best):
@@ -142,6 +151,46 @@ def test_a_killed_run_goes_on_from_its_last_epoch(
         for text in ("order", "versions"):  # which assert_close does not take
             assert cut.pop(text, None) == whole.pop(text, None)
         torch.testing.assert_close(cut, whole, rtol=0.0, atol=0.0)
+
+
+def test_judging_less_often_changes_nothing_but_what_may_be_kept(
+    make_survey: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, said = make_survey(120), io.StringIO()
+    each = replace(CONFIG, epochs=5, log_every_steps=1)
+    train(each, dataset, tmp_path / "each")
+    some = replace(each, judge_every_epochs=2)
+    finetune(some, dataset, tmp_path / "some", init=None, ranks=ALONE, console=Console(file=said, width=200))
+    whole, fewer = records(tmp_path / "each"), records(tmp_path / "some")
+    assert [record["epoch"] for record in whole if "validation_loss" in record] == [0, 1, 2, 3, 4]
+    scores = {record["epoch"]: record["validation_sigma_mad"] for record in fewer if "validation_loss" in record}
+    assert list(scores) == [1, 3, 4]  # the last one too
+    judged = ("validation_loss", "validation_sigma_mad")
+    for one, other in zip(whole, fewer, strict=True):
+        if one["epoch"] not in scores:
+            one = {name: value for name, value in one.items() if name not in judged}
+        assert one == other
+    kept = min(scores, key=lambda epoch: scores[epoch])
+    assert f"5 epochs done; kept number {kept + 1}, " in said.getvalue()
+    train(replace(each, judge_every_epochs=9), dataset, tmp_path / "last")
+    assert [record["epoch"] for record in records(tmp_path / "last") if "validation_loss" in record] == [4]
+    held = Checkpoints(tmp_path / "last" / "checkpoints")
+    torch.testing.assert_close(held.best()["model"], held.newest()["model"], rtol=0.0, atol=0.0)
+
+
+def test_too_few_labels_for_a_batch_or_for_a_figure_are_one_line(
+    make_survey: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    dataset = make_survey(120)
+    larger = replace(CONFIG, batch=128)
+    expected = r"^--batch: expected at most the \d+ galaxies with labels to train on, got 128; choose a smaller batch"
+    with pytest.raises(TrainerError, match=f"{expected}$"):
+        train(larger, dataset, tmp_path / "run")
+    with pytest.raises(TrainerError, match=rf"{expected}, or raise --label-fraction$"):
+        train(replace(larger, label_fraction=0.9), dataset, tmp_path / "run")
+    with pytest.raises(TrainerError, match=r"expected at least 50 labels to train on .*, or raise --label-fraction$"):
+        train(replace(CONFIG, label_fraction=0.2), dataset, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_index_is_answered_in_order_the_last_partial_batch_too(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from augment import AugmentError
 from sharding import Dataset, reader
 from sharding.convert import convert
 from sharding.encoding import Name
@@ -106,6 +107,27 @@ def test_queries_and_keys_are_two_views_in_two_orders(make_survey: Callable[...,
     for views, number, wanted in ((queries, QUERY, batch.indices), (keys, KEY, batch.indices[order])):
         plan = stamps.plan(wanted, training.preset, view=number, **place)
         assert torch.equal(views, stamps.render(stamps.read(wanted), plan))
+
+
+def test_what_is_left_out_is_in_neither_view(make_survey: Callable[..., Dataset]) -> None:
+    dataset = make_survey(40)
+    plans = {}
+    for left_out in ("nothing", "turns"):
+        training = Pretraining(replace(CONFIG, without=left_out), dataset, ALONE)
+        batch = next(global_batches(training.order, training.state, CONFIG.batch))
+        plans[left_out] = training.plan(training.pair(batch))
+    whole, fewer = plans["nothing"], plans["turns"]
+    upright = torch.eye(2, dtype=torch.float64).expand(2 * CONFIG.batch, 2, 2)
+    assert torch.equal(fewer.affine[..., :2], upright)
+    assert not (whole.affine[..., :2] == upright).all(dim=(1, 2)).any()
+    assert torch.equal(fewer.gain, whole.gain)
+    assert torch.equal(fewer.noise_key, whole.noise_key)
+
+
+def test_what_the_preset_does_not_vary_is_not_left_out(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
+    with pytest.raises(AugmentError, match=r"^preset: expected one of nothing, dust, .* to leave out, got 'flips'"):
+        train(replace(CONFIG, without="flips"), make_survey(40), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("encoding", ["float16", "int16"])

@@ -29,6 +29,10 @@ def test_captions_say_what_the_preset_varies() -> None:
     text = captions(PRESETS["stein2021"], drawn["stein2021"], BANDS)[1]
     assert f"PSF {drawn['stein2021'].psf_fwhm_arcsec[1, 2]:.2f}" in text
     assert f"sky {drawn['stein2021'].sky_sigma[1, 2]:.3f}" in text
+    both = drawn["stein2021-drawn"]
+    text_of_both = captions(PRESETS["stein2021-drawn"], both, BANDS)[1]
+    assert f"PSF {both.own_psf_fwhm_arcsec[1, 2]:.2f} to {both.psf_fwhm_arcsec[1, 2]:.2f}\n" in text_of_both
+    assert f"sky {both.own_sky_sigma[1, 2]:.3f} to {both.sky_sigma[1, 2]:.3f}\n" in text_of_both
     assert ("not flipped" in text) != bool(drawn["stein2021"].flip[1])
 
 
@@ -50,13 +54,23 @@ def test_the_grid_is_drawn_for_every_preset(name: str, make_survey, tmp_path: Pa
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_what_is_left_out_is_not_told_of(make_survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {}
+    monkeypatch.setattr("trainer.views.draw_tiles", lambda path, tiles, bands, **more: told.update(more, tiles=tiles))
+    words = ["--preset", "hayat2021", "--without", "dust", "--out", str(tmp_path / "views.png")]
+    assert main(["views", str(make_survey(8, side_px=107).path), *words]) == 0
+    assert told["title"] == "views of preset hayat2021 without dust, seed 0"
+    views = [tile for tile in told["tiles"] if tile.frame_px is None]
+    assert all("E(B-V)" not in tile.caption and "turn" in tile.caption for tile in views)
+
+
 def test_an_unknown_preset_is_one_line(make_survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = make_survey(2)
     out = tmp_path / "views.png"
     assert main(["views", str(dataset.path), "--preset", "sharp", "--out", str(out)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "expected one of hayat2021, stein2021, none, got 'sharp'" in err
+    assert "expected one of hayat2021, stein2021, stein2021-drawn, none, got 'sharp'" in err
     assert not out.exists()
 
 
