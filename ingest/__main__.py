@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     add_hdf5(commands.add_parser("hdf5", help="take the HDF5 files that the published codes use"))
     add_export(commands.add_parser("export", help="give a stamp back as FITS, with its WCS"))
     _add_simulate(commands.add_parser("simulate", help="make a practice survey in SDSS's own file formats"))
-    _add_likeness(commands.add_parser("likeness", help="draw how alike a practice catalogue and a real one are"))
+    _add_likeness(commands.add_parser("likeness", help="how alike a practice catalogue and a real one are"))
     add_seeing(commands.add_parser("seeing", help="fit how PSF and sky noise vary, from photoField tables"))
     return parser
 
@@ -56,18 +56,18 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _add_likeness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--practice", type=Path, required=True, help="catalog.parquet of a practice survey")
-    parser.add_argument("--real", type=Path, required=True, help="CSV with columns u, g, r, i, z, redshift and class")
+    parser.add_argument(
+        "--real", type=Path, required=True, help="CSV, Parquet or FITS with columns u, g, r, i, z, redshift and class"
+    )
+    parser.add_argument("--photoobj", type=Path, nargs="*", default=[], help="photoObj files, for sizes and shapes")
     parser.add_argument("--out", type=Path, required=True, help="figure to write (PNG)")
     parser.set_defaults(command=_likeness)
 
 
 def _likeness(args: argparse.Namespace) -> int:
-    from .simulate.likeness import practice_sample, real_sample, write_figure
-    from .tables import read_table
+    from .simulate.likeness_command import likeness
 
-    write_figure(practice_sample(read_table(args.practice)).seen(), real_sample(args.real).seen(), args.out)
-    print(args.out)
-    return 0
+    return likeness(args)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def catalog_table(seed: int, place: int, field: Field, targets: Targets) -> pa.T
         **_per_band("petroMag", targets.photometry.petro_mag),
         **_per_band("modelMag", targets.photometry.model_mag),
         "petroR50_r": targets.photometry.petro_r50_arcsec,
+        "petroR90_r": targets.photometry.petro_r90_arcsec,
+        "expAB_r": targets.photometry.exp_axis_ratio,
         "specz": galaxies.redshift + errors * (1 + galaxies.redshift),
         "morphology": morphology(galaxies),
     }

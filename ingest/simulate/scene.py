@@ -24,7 +24,8 @@ LARGEST_SHIFT_PX = (8, 16)
 PETROSIAN_LIMIT = 17.8  # dereddened r, as the main galaxy sample was selected
 # Candidates may be fainter than the limit by this: 10 times what noise and the two extinction laws can make of it.
 CANDIDATE_LIMIT = PETROSIAN_LIMIT + 0.25
-CANDIDATES_PER_GALAXY = 8  # about one in three passes; and never fewer candidates than 100
+CANDIDATES_PER_GALAXY = 8  # about one in four passes
+FEWEST_CANDIDATES = 400  # of few, too few may pass by chance: 50 of 400 are 5 sigma below what is expected
 
 FAINT_GALAXIES_PER_FIELD, FAINT_LIMITS = 330, (17.8, 21.0)
 STARS_PER_FIELD, STAR_LIMITS = 170, (15.0, 21.5)
@@ -78,7 +79,7 @@ def draw_targets(seed: int, place: int, field: Field, number: int) -> Targets:
     """Draw `number` (at most 170) galaxies whose measured, dereddened Petrosian r is brighter than the limit."""
     rng = stream(seed, Stream.TARGETS, place)
     conditions = conditions_of(seed, place, field)
-    candidates = max(100, CANDIDATES_PER_GALAXY * number)
+    candidates = max(FEWEST_CANDIDATES, CANDIDATES_PER_GALAXY * number)
     galaxies = draw_galaxies(candidates, (BRIGHT_LIMIT, CANDIDATE_LIMIT), rng)
     ebv_mag = conditions.ebv_mag * np.exp(rng.normal(0.0, 0.05, len(galaxies)))
     flux = flux_at_earth(galaxies.mag, ebv_mag)

@@ -1,7 +1,8 @@
 """Colours of galaxies: what a spectrum of one type, dust and redshift measures in the five SDSS bands.
 
-Spectra are the Coleman, Wu and Weedman templates that GalSim ships, interpolated in log flux along E, Sbc, Scd, Im;
-dust is Calzetti's law; bands are speclite's `sdss2010` responses. Everything else about a galaxy is in `population`.
+Spectra are the Coleman, Wu and Weedman templates that GalSim ships, corrected, with H-alpha added, and interpolated in
+log flux along E, Sbc, Scd, Im; dust is Calzetti's law; bands are speclite's `sdss2010` responses. Everything else about
+a galaxy is in `population`.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,22 @@ CALZETTI_RV = 4.05
 TYPE_KNOTS = np.linspace(0.0, 3.0, 31)
 REDSHIFT_KNOTS = np.linspace(0.0, 0.4, 41)
 DUST_KNOTS = np.linspace(0.0, 1.0, 11)  # E(B-V) within the galaxy
+
+# What must be added to each template's magnitudes to give SDSS's colours, at rest wavelengths [Angstrom] and straight
+# between. Fitted to real galaxies of all redshifts together (see `population`): it belongs to a template, not a band.
+CORRECTION_KNOTS_A = np.array([3100.0, 3700.0, 4300.0, 5000.0, 6000.0, 7000.0, 8000.0, 9200.0])
+CORRECTION_MAG = np.array(
+    [
+        [0.235, -0.027, -0.132, -0.070, 0.0, 0.029, -0.023, 0.018],  # E
+        [0.139, 0.176, 0.121, 0.099, 0.0, -0.005, 0.005, 0.099],  # Sbc
+        [0.007, 0.096, -0.053, 0.076, 0.0, 0.007, -0.036, -0.009],  # Scd
+        [0.203, 0.084, -0.072, -0.056, 0.0, 0.067, 0.211, 0.433],  # Im
+    ]
+)
+# The templates have no line at 6563 Angstrom: equivalent width of H-alpha with [N II], Angstrom in the rest frame,
+# fitted like the corrections.
+H_ALPHA_WIDTH_A = np.array([0.0, 7.0, 47.0, 56.0])
+H_ALPHA_A, H_ALPHA_SIGMA_A = 6563.0, 15.0  # [N II] on both sides makes it this broad
 
 WAVELENGTH_A = np.arange(2930.0, 11151.0, 10.0)  # observed frame, covers all five bands
 SPEED_OF_LIGHT_A_PER_S = 2.99792458e18
@@ -59,9 +76,17 @@ def calzetti(wavelength_a: Array) -> Array:
     return np.where(wavelength_a < 6300.0, blue, red) + CALZETTI_RV
 
 
+def ln_correction(rest_a: Array) -> Array:
+    """(template, wavelength) what a template's ln f_lambda lacks: a smooth correction, and H-alpha."""
+    smooth = [-np.log(10) / 2.5 * np.interp(rest_a, CORRECTION_KNOTS_A, magnitudes) for magnitudes in CORRECTION_MAG]
+    line = np.exp(-0.5 * ((rest_a - H_ALPHA_A) / H_ALPHA_SIGMA_A) ** 2) / (H_ALPHA_SIGMA_A * np.sqrt(2 * np.pi))
+    return np.asarray(np.array(smooth) + np.log1p(H_ALPHA_WIDTH_A[:, None] * line))
+
+
 def _ln_spectra(rest_a: Array) -> Array:
     """(type, wavelength) ln f_lambda at the table's types."""
     corners = np.array([np.interp(rest_a, wavelength, ln_flux) for wavelength, ln_flux in _templates()])
+    corners += ln_correction(rest_a)
     lower = np.minimum(TYPE_KNOTS.astype(int), len(TEMPLATES) - 2)
     weight = (TYPE_KNOTS - lower)[:, None]
     return np.asarray((1 - weight) * corners[lower] + weight * corners[lower + 1])

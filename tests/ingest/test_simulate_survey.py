@@ -164,9 +164,13 @@ def test_the_header_puts_galaxies_where_the_catalogue_says(painted: Painted, ban
         x, y = wcs.wcs_world2pix(painted.catalog["ra"][row].as_py(), painted.catalog["dec"][row].as_py(), 0)
         corner_x, corner_y = int(x) - 25, int(y) - 25
         stamp = galsim.Image(image[corner_y : corner_y + 51, corner_x : corner_x + 51].astype(float), xmin=0, ymin=0)
+        peak = np.unravel_index(stamp.array.argmax(), stamp.array.shape)
+        if np.hypot(*np.subtract(peak, 25)) > 5:
+            continue  # a brighter neighbour: adaptive moments would not converge on the galaxy
         centre = galsim.hsm.FindAdaptiveMom(stamp).moments_centroid
         off.append([corner_x + centre.x - x, corner_y + centre.y - y])
-    # A centroid is good to about sigma / (S/N) = 2 px / 10 in u, better elsewhere; half that for a median of eight.
+    assert len(off) >= 6
+    # A centroid is good to about sigma / (S/N) = 2 px / 10 in u, better elsewhere; half that for a median of six.
     assert np.abs(np.median(off, axis=0)).max() < 0.2
 
 
