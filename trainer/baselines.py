@@ -1,13 +1,13 @@
-"""What a network must beat: the mean redshift, and neighbours among catalogue magnitudes.
+"""What a network must beat sees no image: catalogue magnitudes as features, and neighbours among them.
 
-Both learn from the training split's catalogue alone and see no image.
+What is done with the neighbours, and with the features otherwise, is `study.catalogue`'s.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from augment.extinction import coefficients
 from sharding import Dataset
@@ -17,9 +17,7 @@ from .errors import TrainerError
 NEIGHBOURS = 10
 MAGNITUDES = ("modelMag", "petroMag")  # in order of preference: a model's magnitudes make the better colours
 FAINTEST = -9000.0  # catalogues write -9999 for a magnitude that was not measured
-CHUNK_ROWS = 1024
-
-Values = Float[np.ndarray, " n"]
+DISTANCES_AT_ONCE = 2**24  # 128 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +46,24 @@ def photometry(dataset: Dataset) -> Photometry:
     return Photometry(features, known, f"{len(dataset.bands) - 1} colours and r of {kind}, dereddened")
 
 
-def mean_estimates(train_z: Values, count: int) -> Float[np.ndarray, " m"]:
-    """The training galaxies' mean redshift, for everyone."""
-    return np.full(count, train_z.mean())
-
-
-def neighbour_estimates(
+def nearest_galaxies(
     train_features: Float[np.ndarray, "n feature"],
-    train_z: Values,
     features: Float[np.ndarray, "m feature"],
     k: int = NEIGHBOURS,
-) -> Float[np.ndarray, " m"]:
-    """The mean redshift of each galaxy's ``k`` nearest training galaxies.
+) -> Int[np.ndarray, "m k"]:
+    """The places of each galaxy's ``k`` nearest training galaxies, nearest first.
 
     Each feature is divided by its median absolute deviation over the training galaxies, so that magnitudes do not drown
-    colours; the distance is then Euclidean.
+    colours; the distance is then Euclidean. Raises TrainerError where there are fewer training galaxies.
     """
-    if len(train_z) < k:
-        raise TrainerError(f"neighbours: expected at least {k} training galaxies, got {len(train_z)}")
+    if len(train_features) < k:
+        raise TrainerError(f"neighbours: expected at least {k} training galaxies, got {len(train_features)}")
     scale = np.median(np.abs(train_features - np.median(train_features, axis=0)), axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     known = torch.from_numpy(train_features / scale)
     asked = torch.from_numpy(features / scale)
     nearest = [
         torch.cdist(rows, known, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False).indices
-        for rows in torch.split(asked, CHUNK_ROWS)
+        for rows in torch.split(asked, max(1, DISTANCES_AT_ONCE // len(known)))
     ]
-    if not nearest:
-        return np.empty(0)
-    return np.asarray(train_z[torch.cat(nearest).numpy()].mean(axis=1))
-
-
-def catalogue_estimates(
-    catalogue: Photometry,
-    redshift: Float[np.ndarray, " n"],
-    train: np.ndarray,
-    test: np.ndarray,
-) -> Float[np.ndarray, " m"]:
-    """Neighbour estimates for ``test`` (indices) from ``train``; a test galaxy without magnitudes gets the mean."""
-    train = train[catalogue.known[train]]
-    estimates = mean_estimates(redshift[train], len(test))
-    asked = catalogue.known[test]
-    estimates[asked] = neighbour_estimates(catalogue.features[train], redshift[train], catalogue.features[test[asked]])
-    return estimates
+    return np.concatenate([np.empty((0, k), np.int64), *(rows.numpy() for rows in nearest)])

@@ -1,7 +1,7 @@
 """`python -m trainer evaluate`: judge a fine-tuned run on every labelled galaxy of the test split.
 
 Writes metrics.json, figures/ and predictions.parquet in the run's own folder, or in another, and the run's page,
-RUN/report.html. The test split is looked at here, in `knn` and in `study`'s baselines, and nowhere else; nothing is
+RUN/report.html. The test split is looked at here, in `knn` and in `study`, and nowhere else; nothing is
 chosen by it. What is written for each task is said in `judge_photoz` and `judge_morphology`.
 """
 

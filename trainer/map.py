@@ -6,7 +6,7 @@ picture of the same representations uses them.
 """
 
 import argparse
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,11 @@ def _provenance(embeddings: Embeddings, limit: int) -> dict[str, str]:
     """What identifies the places."""
     if not embeddings.provenance:
         raise TrainerError(f"{embeddings.path}: does not say which encoder it is of; give what `trainer embed` wrote")
-    method = f"umap-learn {version('umap-learn')}, cosine, seed {SEED}"
+    try:
+        held = version("umap-learn")  # to import it takes seconds
+    except PackageNotFoundError as err:
+        raise TrainerError("map: expected the package umap, got none; pip install 'skymill[umap]'") from err
+    method = f"umap-learn {held}, cosine, seed {SEED}"
     return {**embeddings.provenance, "skymill.map": f"{method}, {min(limit, len(embeddings))} galaxies"}
 
 

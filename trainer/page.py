@@ -48,6 +48,7 @@ class Picture:
     path: Path
     text: str
     wide: bool = False  # over the whole width, else beside others
+    alt: str = ""  # what a reader is told who cannot see it, if not the text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +93,8 @@ def _table(table: Table) -> str:
 
 def _picture(picture: Picture) -> str:
     data = base64.b64encode(picture.path.read_bytes()).decode()
-    text = escape(picture.text)
+    text, alt = escape(picture.text), escape(picture.alt or picture.text)
     kind = ' class="wide"' if picture.wide else ""
     return (
-        f'<figure{kind}><img src="data:image/png;base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>\n'
+        f'<figure{kind}><img src="data:image/png;base64,{data}" alt="{alt}"><figcaption>{text}</figcaption></figure>\n'
     )

@@ -60,5 +60,15 @@ def test_text_is_shown_as_it_is(page: Reader) -> None:
     assert [attrs["alt"] for tag, attrs in page.elements if tag == "img"] == [NASTY]
 
 
+def test_who_cannot_see_a_picture_is_told_more_where_there_is_more(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    picture = Picture(tmp_path / "a.png", "a curve", alt=f"it falls from 2 to 1 {NASTY}")
+    write_page(tmp_path / "p.html", title="t", lead="", sections=[Section(title="s", pictures=[picture])], credit="")
+    reader = Reader()
+    reader.feed((tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert [attrs["alt"] for tag, attrs in reader.elements if tag == "img"] == [f"it falls from 2 to 1 {NASTY}"]
+    assert "a curve" in reader.text
+
+
 def test_it_fits_a_narrow_screen(page: Reader) -> None:
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.elements

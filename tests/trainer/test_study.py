@@ -1,143 +1,203 @@
-"""The study: its table is what its parts measure, its trainings are what was asked for, few labels give no figure."""
+"""The study as a whole: what it trains and chooses, what its table holds; no label of a test galaxy is used."""
 
-import argparse
 import json
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from sharding import Dataset
-from trainer import study
 from trainer.__main__ import main
-from trainer.config import EncoderConfig, FinetuneConfig
 from trainer.metrics import score_photoz
-from trainer.page import Table
-from trainer.settings import add_settings, config_from
+from trainer.study import study
+from trainer.study.scheduler import Job, Scheduler
+from trainer.trace import read_trace
 
-SETTINGS = ["--epochs", "1", "--batch", "64", "--batch-norm-groups", "1", "--view-px", "16"]
+RECIPE = """
+[study]
+about = "A study for tests."
+tasks = ["photoz", "morphology"]
+methods = ["supervised", "finetuned", "probe"]
+fractions = [0.5, 1.0]
+seeds = 2
+rates = [1.0, 0.1]
+probe_epochs = 2
+least_steps = 1
+
+[pretrain]
+depth = 10
+width = 4
+view_px = 16
+batch = 32
+batch_norm_groups = 1
+queue = 64
+max_steps = 2
+
+[finetune]
+view_px = 16
+batch = 64
+batch_norm_groups = 1
+epochs = 1
+bins = 20
+
+[finetune.lr]
+supervised = 0.05
+finetuned = 0.05
+probe = 0.5
+
+[assumed]
+galaxies = 1000
+devices = 1
+memory_gb = 16.0
+step_ms = 1.0
+source = "Nowhere."
+plain = { tflops = 1.0, start_s = 1.0 }
+labelled = { photoz = 1000, morphology = 900 }
+"""
+SAMPLES = 420
+LEARNT = ("step", "epoch", "loss", "lr", "accuracy")  # of a record, beside the scores on validation
+TRAININGS = 2 * 2 * (2 + 1)  # tasks, methods; both rates with the first seed, the chosen one with the other
+BEGUN: list[str] = []
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        FinetuneConfig(),
-        FinetuneConfig(encoder=EncoderConfig(depth=10, width=4, stretch="asinh"), lr=1e-5, head_lr=0.5, freeze=True),
-        FinetuneConfig(label="z", label_fraction=0.25, bins=90, seed=7, weight_decay=0.1),
-    ],
-)
-def test_a_process_gets_the_settings_it_was_meant_to_get(config: FinetuneConfig) -> None:
-    parser = argparse.ArgumentParser()
-    add_settings(parser, FinetuneConfig)
-    assert config_from(parser.parse_args(study.as_words(config)), FinetuneConfig) == config
+class InProcess(Scheduler):
+    """Carries out jobs in this process, which spares importing torch for each; notes those that were not done."""
+
+    def carry_out(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if not job.done:
+                assert main(list(job.words)) == 0
+                job.mark_done()
+                BEGUN.append(job.name)
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Trainings in this process, which spares importing torch three times; gives their command lines."""
-    commands: list[list[str]] = []
-
-    def train(config: FinetuneConfig, dataset: Dataset, folder: Path, init: Path | None, ranks: int) -> None:
-        words = ["--data", str(dataset.path), "--out", str(folder), "--init", str(init or "none")]
-        commands.append(words)
-        assert main(["finetune", *words, *study.as_words(config)]) == 0
-
-    monkeypatch.setattr(study, "train", train)
-    return commands
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in this process, and no page: other tests look at it."""
+    monkeypatch.setattr(study, "Scheduler", InProcess)
+    monkeypatch.setattr(study, "write_report", lambda out, *_, **__: out / "index.html")
+    BEGUN.clear()
 
 
-def test_the_table_holds_what_was_measured(
-    large_survey: Dataset,
-    pretrained: Path,
-    tmp_path: Path,
-    in_process: list[list[str]],
-    capsys: pytest.CaptureFixture[str],
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tests.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def conduct(recipe: Path, dataset: Dataset, out: Path, *words: str) -> dict[str, Any]:
+    """Run the command; gives the content of the table."""
+    assert main(["study", "--recipe", str(recipe), "--data", str(dataset.path), "--out", str(out), *words]) == 0
+    content: dict[str, Any] = json.loads((out / "table.json").read_text())
+    return content
+
+
+def test_no_label_of_a_test_galaxy_is_used_but_in_the_table(
+    make_survey, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "study"
-    words = ["--data", str(large_survey.path), "--init", str(pretrained), "--out", str(out)]
-    assert main(["study", *words, *SETTINGS]) == 0
-    content = json.loads((out / "table.json").read_text())
-    rows = {row.pop("method"): row for row in content["rows"]}
-    assert content["dataset"] == large_survey.digest
-    assert len(rows) == 5
-    assert len({row["n"] for row in rows.values()}) == 1
+    straight = make_survey(SAMPLES, side_px=17)
+    test = straight.split("test")
+    rng = np.random.default_rng(0)
+    scrambled = {name: straight.column(name).copy() for name in ("specz", "morphology")}
+    for values in scrambled.values():
+        values[test] = values[rng.permutation(test)]
+    other = make_survey(SAMPLES, side_px=17, name="scrambled", change=scrambled)
+    assert other.digest != straight.digest
 
-    redshift = large_survey.column("specz").astype(np.float64)
-    train, test = large_survey.split("train"), large_survey.split("test")
-    mean = score_photoz(np.full(len(test), redshift[train].mean()), redshift[test])
-    assert rows["the mean redshift for all"] == mean.as_dict()
-    # Colours follow the redshift by 1.5 mag over the range, with a scatter of 0.05 mag: neighbours must beat the mean.
-    neighbours = next(row for name, row in rows.items() if "nearest neighbours" in name)
-    assert neighbours["sigma_mad"] < 0.5 * mean.sigma_mad
-    for method in study.METHODS:
-        judged = json.loads((out / "runs" / method.folder / "metrics.json").read_text())
-        assert {name: judged[name] for name in rows[method.name]} == rows[method.name]
-        settings = json.loads((out / "runs" / method.folder / "config.json").read_text())
-        assert settings["config"]["freeze"] == method.freeze
-        assert settings["config"]["epochs"] == (study.PROBE_PASSES if method.freeze else 1)
-        assert (settings["init"] is not None) == method.pretrained
-        assert settings["config"]["encoder"]["depth"] == 10
-
-    printed = capsys.readouterr().out
-    page = (out / "index.html").read_text(encoding="utf-8")
-    for name, row in rows.items():
-        cell = f"{row['sigma_mad']:.4f} ± {row['sigma_mad_error']:.4f}"
-        for text in (printed, (out / "table.md").read_text(), page):
-            assert name in text
-            assert cell in text
-    assert page.count("data:image/png;base64,") == 3 * 3 + 3 + 4
-    assert len(in_process) == 3
-
-
-def test_few_labels_give_pictures_and_no_figure_of_skill(
-    make_survey, pretrained: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    dataset = make_survey(120, labelled=5, side_px=33)
-    out = tmp_path / "study"
-    assert main(["study", "--data", str(dataset.path), "--init", str(pretrained), "--out", str(out)]) == 0
-    sentence = "5 of 120 samples have a redshift: too few to measure skill; no table."
-    printed = capsys.readouterr().out
-    page = (out / "index.html").read_text(encoding="utf-8")
-    for text in (printed, page):
-        assert sentence in text
-        assert "sigma_MAD" not in text
-    assert not (out / "table.json").exists()
-    assert in_process == []
-    assert page.count("data:image/png;base64,") == 4
-
-
-def test_the_words_for_few_labels(make_survey) -> None:
-    assert study.too_few(make_survey(300, name="a"), FinetuneConfig()) == ""
-    assert study.too_few(make_survey(30, labelled=1, name="b"), FinetuneConfig()).startswith(
-        "1 of 30 samples has a redshift"
+    fewer = tmp_path / "fewer.toml"  # a fine-tuning goes the way of a training from scratch
+    fewer.write_text(
+        recipe.read_text().replace('"finetuned", ', "").replace("fractions = [0.5, 1.0]", "fractions = [1.0]")
     )
-    nameless = make_survey(30, rename={"specz": "unknown"}, name="c")
-    assert study.too_few(nameless, FinetuneConfig()).startswith("0 of 30 samples have a redshift")
+    tables = [conduct(fewer, dataset, tmp_path / name) for dataset, name in ((straight, "a"), (other, "b"))]
+    left, right = tmp_path / "a", tmp_path / "b"
+    assert len(BEGUN) == 2 * (1 + 1 + TRAININGS)
+    files, others = ({path.relative_to(top) for path in top.rglob("*.[pj]*")} for top in (left, right))
+    assert files == others
+    for name in files:
+        if name.suffix == ".pt":
+            ours, theirs = (torch.load(top / name, weights_only=True)["model"] for top in (left, right))
+            assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+        elif name.name in ("test_answers.parquet", "embeddings.parquet"):
+            assert pq.read_table(left / name).equals(pq.read_table(right / name))
+        elif name.name == "metrics.jsonl":
+            ours, theirs = ([learnt(record) for record in read_trace(top / name).records] for top in (left, right))
+            assert ours == theirs
+    chosen = [[row["seeds"] for row in table["rows"]] for table in tables]
+    assert chosen[0] == chosen[1]
+    for before, after in zip(*(table["rows"] for table in tables), strict=True):
+        if before["task"] == "photoz" and before["method"] in ("supervised", "catalogue"):
+            assert before["figures"] != after["figures"]  # the truth did change
 
 
-def test_without_magnitudes_the_neighbours_are_missing_and_missed(make_survey) -> None:
-    dataset = make_survey(300, rename={f"modelMag_{band}": f"brightness_{band}" for band in "ugriz"})
-    rows, (remark,) = study.baselines(dataset, FinetuneConfig())
-    assert [row.method for row in rows] == ["the mean redshift for all"]
-    assert remark.startswith("No row of neighbours: ")
-    assert "expected columns modelMag_{band}" in remark
+def learnt(record: Any) -> dict[str, float]:
+    """What of a record says what was learnt, and not how fast."""
+    return {name: value for name, value in record.items() if name in LEARNT or name.startswith("validation")}
 
 
-def test_what_the_study_varies_is_not_the_users_to_set(
-    large_survey: Dataset, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_table_holds_what_the_answers_are_worth_and_comes_again(
+    make_survey, recipe: Path, pretrained: Path, large_survey: Dataset, tmp_path: Path
 ) -> None:
-    words = ["--data", str(large_survey.path), "--init", str(pretrained), "--out", str(tmp_path / "s")]
-    assert main(["study", *words, "--freeze"]) == 2
-    assert "--freeze is what the study varies; leave it out" in capsys.readouterr().err
+    out = tmp_path / "study"
+    words = ["--init", str(pretrained), "--fractions", "1", "--seeds", "1"]
+    content = conduct(recipe, large_survey, out, *words)
+    assert content["dataset"] == large_survey.digest
+    rows = {(row["task"], row["method"]): row for row in content["rows"]}
+    assert {method for _, method in rows} == {
+        "supervised", "finetuned", "probe", "neighbours", "catalogue", "trees", "guess"
+    }  # fmt: skip
+    test = large_survey.split("test")
+    truth = large_survey.column("specz").astype(np.float64)[test]
+    scores = {}
+    for rate in ("1", "0.1"):
+        folder = out / "runs" / "photoz" / "supervised" / "1" / f"seed0-x{rate}"
+        scores[rate] = min(r["validation_sigma_mad"] for r in read_trace(folder / "metrics.jsonl").records
+                           if "validation_sigma_mad" in r)  # fmt: skip
+    best = min(scores, key=lambda rate: scores[rate])
+    kept = out / "runs" / "photoz" / "supervised" / "1" / f"seed0-x{best}"
+    held = pq.read_table(kept / "test_answers.parquet")
+    np.testing.assert_array_equal(held["objid"].to_numpy(), large_survey.column("objid")[test])
+    score = score_photoz(held["answer"].to_numpy(), truth)
+    assert rows["photoz", "supervised"]["figures"]["sigma_mad"]["value"] == score.sigma_mad
+    assert rows["photoz", "supervised"]["figures"]["sigma_mad"]["error"] == score.sigma_mad_error
+    assert not list(kept.glob("checkpoints/step-*.pt"))  # of no use any more
+    # Colours follow the redshift by 1.5 mag over the range, with a scatter of 0.05 mag: neighbours must beat the mean.
+    figures = {method: rows["photoz", method]["figures"]["sigma_mad"]["value"] for method in ("catalogue", "guess")}
+    assert figures["catalogue"] < 0.5 * figures["guess"]
+
+    table = (out / "table.json").read_bytes()
+    BEGUN.clear()
+    conduct(recipe, large_survey, out, *words)  # done, so nothing is trained
+    assert BEGUN == []
+    assert (out / "table.json").read_bytes() == table
 
 
-def test_a_training_that_fails_ends_the_study(large_survey: Dataset, tmp_path: Path) -> None:
-    config = replace(FinetuneConfig(), batch=10_000)  # more than the galaxies there are
-    with pytest.raises(study.TrainerError, match="its training ended with status 2"):
-        study.train(config, large_survey, tmp_path / "run", None, 1)
+def test_a_study_of_another_dataset_is_refused(
+    make_survey, recipe: Path, pretrained: Path, large_survey: Dataset, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "study"
+    out.mkdir()
+    (out / "study.json").write_text('{"format": "skymill-study", "dataset": "another", "init": null}')
+    words = ["--recipe", str(recipe), "--data", str(large_survey.path), "--out", str(out), "--init", str(pretrained)]
+    assert main(["study", *words]) == 2
+    assert "holds a study of another dataset or another pre-training" in capsys.readouterr().err
+    assert BEGUN == []
 
 
-def test_markdown_columns_line_up() -> None:
-    text = study.markdown(Table(["a", "long name"], [["1", "2"], ["333", "4"]]))
-    assert text == "| a   | long name |\n| --- | --------- |\n| 1   | 2         |\n| 333 | 4         |\n"
+def test_few_labels_give_no_figure_of_skill(
+    make_survey, recipe: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = make_survey(120, labelled=5, side_px=17, change={"morphology": None})
+    words = ["--recipe", str(recipe), "--data", str(dataset.path), "--out", str(tmp_path / "s")]
+    assert main(["study", *words, "--init", str(pretrained)]) == 0
+    printed = capsys.readouterr().out
+    assert "5 of 120 samples have a redshift: too few to measure skill; no table." in printed
+    assert "0 of 120 samples have a class: too few to measure skill; no table." in printed
+    assert "sigma_MAD" not in printed
+    assert not (tmp_path / "s" / "table.json").exists()
+    assert [name.split()[0] for name in BEGUN] == ["representations"]

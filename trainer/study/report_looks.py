@@ -1,0 +1,101 @@
+"""What a study's page shows of the pre-training without any label: likenesses, a map, curves, views, stamps."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from sharding import Dataset
+
+from ..config import PretrainConfig
+from ..curves import draw_curves
+from ..embeddings import Embeddings
+from ..errors import TrainerError
+from ..gallery import bright_galaxies, draw_stamps
+from ..map import placed
+from ..map_figure import classes, draw_map, quantity
+from ..page import Picture, Section
+from ..runfolder import RunInfo
+from ..similar import draw_neighbours, positions, similar
+from ..views import draw_views
+
+QUERIES, NEIGHBOURS = 12, 7
+MAP = "Map of the representations"
+UMAP_MISSING = "No map: it needs the package umap-learn. Run pip install 'skymill[umap]' and the study again."
+UNSEEN = "It saw no test galaxy, not even without its label."
+MAYBE_SEEN = "It had another dataset, which may hold images of the test galaxies; it used no label."
+
+
+def likenesses(figures: Path, dataset: Dataset, embeddings: Path) -> list[Section]:
+    """Galaxies and their neighbours by the representations in a file that `embed` wrote, and a map of all."""
+    path = figures / "neighbours.png"
+    objids = dataset.column("objid").astype(np.int64)[bright_galaxies(dataset, QUERIES, seed=0)]
+    draw_neighbours(path, dataset, similar(embeddings, objids.tolist(), NEIGHBOURS))
+    text = "Each row: a galaxy, then those whose representations point most nearly its way. No label was used."
+    neighbours = [Picture(path, "galaxies and their nearest neighbours", wide=True)]
+    return [Section(title="Nearest neighbours", text=[text], pictures=neighbours), _map(figures, dataset, embeddings)]
+
+
+def _map(figures: Path, dataset: Dataset, embeddings: Path) -> Section:
+    """All representations in a plane, by redshift and by type as far as they are known; or why there is none."""
+    if find_spec("umap") is None:
+        return Section(title=MAP, text=[UMAP_MISSING])
+    try:
+        objid, places = placed(Embeddings(embeddings), embeddings.with_name(f"{embeddings.stem}.umap.parquet"))
+    except TrainerError as err:  # too few galaxies
+        return Section(title=MAP, text=[f"No map: {err}"])
+    rows, pictures = positions(dataset, objid), []
+    for column, label in (("specz", "redshift"), ("morphology", "type")):
+        if dataset.has(column) and _any_known(values := dataset.column(column)[rows]):
+            path = figures / f"map_{label}.png"
+            draw_map(path, places, values, label=label, title=f"{len(objid):,} galaxies by their representations")
+            pictures.append(Picture(path, f"the representations of {len(objid):,} galaxies (UMAP), by {label}"))
+    text = (
+        "Galaxies whose representations point the same way are near each other. Labels colour it; they did not make it."
+    )
+    return Section(title=MAP, text=[text], pictures=pictures)
+
+
+def _any_known(values: np.ndarray) -> bool:
+    names = classes(values)
+    if names is None:
+        return bool(np.isfinite(quantity(values)).any())
+    return any(name is not None for name in names)
+
+
+def pretraining(figures: Path, dataset: Dataset, runs: Mapping[str, Path]) -> list[Section]:
+    """How the reference (the first of ``runs``) was pre-trained, the views of every preset, and stamps as they are."""
+    infos = [RunInfo.read(run) for run in runs.values()]
+    configs = [info.config for info in infos if isinstance(info.config, PretrainConfig)]
+    draw_stamps(figures / "stamps.png", dataset, seed=0)
+    stamps = Picture(figures / "stamps.png", f"random stamps among {len(dataset):,}", wide=True)
+    sections = []
+    if configs:
+        curves = figures / "pretraining.png"
+        drawn = draw_curves(next(iter(runs.values())), curves, title="pre-training")
+        seen = UNSEEN if infos[0].dataset == dataset.digest else MAYBE_SEEN
+        pictures = [Picture(curves, "what was logged in pre-training")] if drawn else []
+        sections.append(Section(title="Pre-training", text=[f"{_how(configs[0])} {seen}"], pictures=pictures))
+        sections.append(_views(figures, dataset, list(dict.fromkeys(config.preset for config in configs))))
+    return [*sections, Section(title="Stamps", pictures=[stamps])]
+
+
+def _how(config: PretrainConfig) -> str:
+    encoder = config.encoder
+    end = "" if config.max_steps is None else f" or {config.max_steps:,} steps"
+    return (
+        f"MoCo v2 without labels: a ResNet-{encoder.depth} of width {encoder.width}, batches of {config.batch:,}, a "
+        f"queue of {config.queue:,}, {config.epochs:,} epochs{end}."
+    )
+
+
+def _views(figures: Path, dataset: Dataset, presets: list[str]) -> Section:
+    pictures = []
+    for preset in presets:
+        draw_views(figures / f"views_{preset}.png", dataset, preset, seed=0)
+        pictures.append(
+            Picture(figures / f"views_{preset}.png", f"stamps and random views, preset {preset}", wide=True)
+        )
+    text = "What the encoder learns to recognise as the same galaxy."
+    return Section(title="Views", text=[text], pictures=pictures)
