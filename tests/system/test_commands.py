@@ -72,6 +72,7 @@ HERE = {
     "torchrun --standalone --nproc-per-node gpu -m trainer pretrain": Small(more=SMALL_PRETRAINING),
     "python -m trainer evaluate": Small(),
     "python -m trainer report": Small(),
+    "python -m trainer study --recipe": Small(),
     "python -m trainer embed": Small(),
     "python -m trainer similar": Small(),
     "python -m trainer map": Small(slow=True),  # UMAP compiles for as long as all others take
@@ -104,6 +105,7 @@ ELSEWHERE = {
     "export TORCH_": ("tests/system/test_torchrun_nodes.py", '"export TORCH_"'),
     "torchrun --nnodes 4": ("tests/system/test_torchrun_nodes.py", '"torchrun --nnodes 4 '),
     "torchrun --nnodes 2:4": ("tests/system/test_torchrun_nodes.py", '"torchrun --nnodes 2:4 '),
+    "python -m trainer study --data": ("tests/trainer/test_study.py", '"study", "--recipe"'),
     "python -m benchmarks plan": ("tests/system/commands.py", "plan_printed"),
     "python -m benchmarks read": ("tests/benchmarks/test_command.py", '["read", "--page"'),
     "python -m benchmarks page": ("tests/benchmarks/test_command.py", '["page", '),
@@ -111,7 +113,8 @@ ELSEWHERE = {
 
 # By how a command begins: why no test runs it. That its options are known is tested all the same.
 NOT_RUN = {
-    "make demo": "eleven minutes; cluster/demo.sh is made of commands that are run here",
+    "make demo": "minutes; tests/trainer/test_study.py runs its study, smaller, and its other commands are run here",
+    "make study": "most of an hour; tests/trainer/test_study.py runs a study, smaller",
     "make bench": "ten minutes; tests/benchmarks runs every stage, smaller",
     "make chaos": "minutes of kills; tests/system/test_chaos.py makes some",
     "python -m benchmarks all": "ten minutes; tests/benchmarks runs every stage, smaller",
@@ -159,7 +162,7 @@ def place(survey: jobs.Survey, survey_data: Path, tmp_path_factory: pytest.TempP
     with pytest.MonkeyPatch.context() as patch:
         _stand_in(root, patch)
         ingest = "--catalog shared/catalog.parquet --frames shared/frames --out build/demo/dataset"
-        pretrain = f"--data build/demo/dataset --out build/demo/pretrain {SMALL_PRETRAINING}"
+        pretrain = f"--data build/demo/dataset --out build/demo/pretrain/reference {SMALL_PRETRAINING}"
         assert _run_here(f"python -m ingest run {ingest}".split()) == 0
         assert _run_here(f"python -m trainer pretrain {pretrain}".split()) == 0
     return root
