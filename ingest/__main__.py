@@ -55,10 +55,17 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _add_likeness(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--practice", type=Path, required=True, help="catalog.parquet of a practice survey")
+    practice = parser.add_mutually_exclusive_group()
+    practice.add_argument("--practice", type=Path, help="catalog.parquet of a practice survey (default: draw one)")
+    practice.add_argument("--galaxies", type=int, default=30_600, help="how many to draw (default: 30600)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     parser.add_argument(
-        "--real", type=Path, required=True, help="CSV, Parquet or FITS with columns u, g, r, i, z, redshift and class"
+        "--real", type=Path, required=True, help="CSV, Parquet or FITS with u, g, r, i, z, redshift and, if any, class"
     )
+    parser.add_argument("--magnitude", choices=["modelMag", "petroMag"], default="modelMag", help="default: modelMag")
+    parser.add_argument("--dereddened", action="store_true", help="the real magnitudes are; the practice ones then too")
+    parser.add_argument("--u-limit", type=float, default=19.6, help="faintest u compared (default: 19.6; inf for none)")
+    parser.add_argument("--r-limit", type=float, default=17.8, help="faintest r compared (default: 17.8; inf for none)")
     parser.add_argument("--photoobj", type=Path, nargs="*", default=[], help="photoObj files, for sizes and shapes")
     parser.add_argument("--out", type=Path, required=True, help="figure to write (PNG)")
     parser.set_defaults(command=_likeness)

@@ -28,7 +28,7 @@ def read_table(path: Path) -> pa.Table:
     except IngestError:
         raise
     except FileNotFoundError as err:
-        raise IngestError(f"{path}: there is no such file; check --catalog") from err
+        raise IngestError(f"{path}: there is no such file; check the path") from err
     except (OSError, ValueError, TypeError, pa.ArrowException) as err:
         raise IngestError(f"{path}: not a readable {Path(name).suffix} table ({one_line(err)})") from err
 

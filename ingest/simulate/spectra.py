@@ -93,7 +93,7 @@ def _ln_spectra(rest_a: Array) -> Array:
 
 
 def _magnitudes_at(redshift: float) -> Array:
-    """(type, dust, band) AB magnitudes of the templates as they stand in the files, moved to `redshift`."""
+    """(type, dust, band) AB magnitudes of the corrected templates, moved to `redshift`, with no absolute scale."""
     rest_a = WAVELENGTH_A / (1 + redshift)
     dimming = DUST_KNOTS[:, None] * calzetti(rest_a) * (np.log(10) / 2.5)
     f_lambda = np.exp(_ln_spectra(rest_a)[:, None] - dimming) / (1 + redshift)

@@ -1,4 +1,8 @@
-"""How far apart two samples are: the Kolmogorov-Smirnov distance, in bins of redshift or magnitude, as a table."""
+"""How far apart two samples are: the Kolmogorov-Smirnov distance, in bins of redshift or magnitude, as a table.
+
+A row is marked where its distance is more than chance gives in 5 % of cases, each row by itself: of forty comparisons
+of two samples of one distribution, two are marked on average.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +41,8 @@ def distance(practice: Array, real: Array) -> float:
 def chance_distance(practice: int, real: int) -> float:
     """The distance that two samples of one distribution, of these sizes, exceed with probability `CHANCE`.
 
-    The leading term of the limit distribution, 2 exp(-2 x^2), solved for x: 1.358 sqrt(1/n + 1/m) for 5 %.
+    The leading term of the limit distribution, 2 exp(-2 x^2), solved for x: 1.358 sqrt(1/n + 1/m) for 5 %. It is the
+    limit of many galaxies: of 5 to 8 against many, it is 8 to 6 % above the true one, and so passes a little more.
     """
     return float(np.sqrt(-np.log(CHANCE / 2) / 2 * (1 / practice + 1 / real)))
 
@@ -83,5 +88,5 @@ def as_text(rows: Sequence[Distance]) -> str:
         chosen = [row for row in rows if row.limits == limits]
         head = chosen[0]
         told = "  ".join(f"{row.quantity} {row.distance:.3f}{' *'[row.distance > row.chance]}" for row in chosen)
-        lines.append(f"{limits:14} {head.practice:7,} {head.real:6,}  {head.chance:.3f}  {told}")
+        lines.append(f"{limits:14} {head.practice:7,} {head.real:6,}  {head.chance:.3f}  {told}".rstrip())
     return "\n".join([f"{'bin':14} practice   real  chance  Kolmogorov-Smirnov distance (*: more than chance)", *lines])
