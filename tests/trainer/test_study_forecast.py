@@ -230,7 +230,7 @@ def test_a_dataset_tells_its_own_counts(large_survey: Dataset, tmp_path: Path) -
     assert "Counted for 1,100 galaxies, 1,100 with a label of photoz" in text
     assert "on 3 of them." in text
     assert "Assumed: 0.5 TFLOP/s a device" in text
-    plan = Plan(recipe, large_survey, tmp_path, init=None, devices=1)
+    plan = Plan(recipe, large_survey, tmp_path, given=None, devices=1)
     first = plan.first_trainings()
     found = forecast(recipe, replace(ASSUMED, galaxies=1100, labelled={"photoz": 1100}))
     turns = [each.turns for each in found.stages if each.phase == "training on labels"]

@@ -16,13 +16,15 @@ from trainer import map as map_module
 from trainer.config import Task
 from trainer.embed import embed
 from trainer.metrics import bootstrap_error, sigma_mad
-from trainer.study import figures, figures_galaxies, report, report_looks
+from trainer.study import figures, figures_galaxies, report, report_how, report_looks
+from trainer.study.recipe import read_recipe
 from trainer.study.results import METHOD_NAMES, PRETRAINED, Answer, Figure, Method, Row, Score, Truth
 
 CLASSES = ("smooth", "spiral")
 VARIANTS = ("reference", "without a very long name of what was left out", "queue 64")
 SENTENCE = "Fine-tuning needs 40 labels for what supervised training reaches with 100: 2.5 times fewer."
 NOTE = "One galaxy has no magnitudes."
+RECIPE = read_recipe("small")
 Write = Callable[..., "Page"]
 
 
@@ -123,7 +125,7 @@ def write(tmp_path: Path, large_survey: Dataset, pretrained: Path, embeddings: P
         path = report.write_report(
             tmp_path / "study",
             dataset,
-            "A study for tests.",
+            RECIPE,
             scores,
             truths,
             dict.fromkeys(variants, pretrained),
@@ -157,7 +159,7 @@ def test_the_page_holds_all_that_came_out(write: Write, truths: dict[Task, Truth
         "Views",
         "Stamps",
     ]
-    for text in (SENTENCE, NOTE, "A study for tests.", METHOD_NAMES["supervised"], "rate 0; rate 1"):
+    for text in (SENTENCE, NOTE, RECIPE.about, report_how.CROSSINGS, METHOD_NAMES["supervised"], "rate 0; rate 1"):
         assert text in page.texts
     drawn = {path.stem for path in (tmp_path / "study" / "figures").iterdir()}
     results = {"photoz", "morphology", "residuals_redshift", "residuals_magnitude", "classes"}
@@ -207,6 +209,33 @@ def test_a_missing_method_is_missing_everywhere(write: Write, truths: dict[Task,
     assert not any("supervised" in alt for alt in page.alts)
 
 
+def test_how_the_numbers_were_got(truths: dict[Task, Truth]) -> None:
+    """Of the small recipe: 15 epochs and looks, three rates, at least 240 steps in batches of up to 64."""
+    scores = scores_of(truths["photoz"], (0.1, 1.0))
+    text = " ".join(report_how.how_measured(RECIPE, scores, own=True))
+    assert (
+        "Pre-training: 60 epochs, batches of 64. Supervised from scratch: 240 epochs (240 steps) with 10 labels" in text
+    )
+    assert "Supervised from scratch: 240 epochs (240 steps) with 10 labels, 240 epochs (240 steps) with 100" in text
+    assert "among 3 settings" in text
+    assert "at most 15 looks" in text
+    assert "on top of those that are counted" in text
+    assert "16 % to 84 % of the draws" in text
+    assert "Of twenty comparisons about one" in text
+    assert report_how.ONCE in text
+    given = " ".join(report_how.how_measured(RECIPE, scores, own=False))
+    assert "Pre-training: 60" not in given
+
+
+def test_what_did_not_happen_is_not_told(truths: dict[Task, Truth]) -> None:
+    """One rate is no choice; without pre-training nothing of one is said, without a curve nothing of a crossing."""
+    scores = [score(truths["photoz"], "supervised", "", 1.0)]
+    text = " ".join(report_how.how_measured(read_recipe("demo"), scores, own=True))
+    assert "No method had a setting to choose. A training of a network moreover keeps" in text
+    for word in ("re-training", "Linear probe", "the draws", "Accuracy"):
+        assert word not in text
+
+
 def test_bins_hold_what_they_say() -> None:
     """Against residuals that are known in each bin: the seeds' figures are averaged, their galaxies are not pooled."""
     z = np.linspace(0.05, 0.25, 120)
@@ -240,21 +269,6 @@ def test_shares_of_the_classes() -> None:
     assert error == pytest.approx(np.sqrt(11 / 64 / 4), rel=1e-12)
     assert none == 0.0
     assert np.isnan([third, unknown]).all()
-
-
-def test_a_difference_is_judged_by_paired_draws(truths: dict[Task, Truth]) -> None:
-    """Draws that move together by far more than the two differ leave the difference clear; draws apart do not."""
-    common = np.random.default_rng(0).normal(0, 0.01, 100)
-    own = np.random.default_rng(1).normal(0, 0.01, 100)
-
-    def made(value: float, draws: np.ndarray) -> Score:
-        row = score(truths["photoz"], "probe", "", 1.0).row
-        return Score(row=row, galaxies=9, figures={"sigma_mad": Figure(value=value, draws=value + draws)})
-
-    reference = made(0.020, common)
-    assert figures.is_clear(made(0.021, common + 1e-5 * own), reference, "sigma_mad")
-    assert not figures.is_clear(made(0.021, own), reference, "sigma_mad")
-    assert not figures.is_clear(reference, reference, "sigma_mad")
 
 
 def test_methods_stand_in_one_order_by_rising_number_of_labels(truths: dict[Task, Truth]) -> None:

@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from trainer.errors import TrainerError
 from trainer.signals import Preempted
 from trainer.study import process
 from trainer.study.devices import Device, devices
+from trainer.study.held import Held
 from trainer.study.progress import Tally, spoken
 from trainer.study.scheduler import Job, Scheduler
 
@@ -63,15 +66,16 @@ class Study:
     def __init__(self, folder: Path) -> None:
         self.folder, self.said, self.output = folder, folder / "said", io.StringIO()
 
-    def job(self, name: str, code: str, *words: str, ranks: int = 1, weight: float = 1.0) -> Job:
+    def job(self, name: str, code: str, *words: str, **how: Any) -> Job:
         """Its words: the code, the file to say something in, and others."""
-        folder = self.folder / "runs" / name
-        return Job(name=name, words=(code, str(self.said), *words), folder=folder, ranks=ranks, weight=weight)
+        return Job(name=name, words=(code, str(self.said), *words), folder=self.folder / "runs" / name, **how)
 
-    def scheduler(self, *given: Device, terminal: bool = False) -> Scheduler:
+    @contextmanager
+    def scheduler(self, *given: Device, terminal: bool = False) -> Iterator[Scheduler]:
         """A new start, on the devices or on one core."""
         console = Console(file=self.output, force_terminal=terminal, width=100)
-        return Scheduler(given or [Device(0)], console, study=self.folder)
+        with Held(self.folder) as held, Scheduler(given or [Device(0)], console, held=held) as scheduler:
+            yield scheduler
 
     def carry_out(self, *jobs: Job, on: tuple[Device, ...] = ()) -> None:
         """In one start."""
@@ -184,7 +188,8 @@ def test_without_a_gpu_each_core_is_a_device_for_one_thread(study: Study, monkey
 def test_what_is_done_is_not_started_again(study: Study) -> None:
     first, second = (study.job(name, SAY + "say(sys.argv[2])", name) for name in ("first", "second"))
     study.carry_out(first)
-    assert json.loads((first.folder / "done.json").read_text()) == {"words": list(first.words)}
+    held = json.loads((first.folder / "job.json").read_text())
+    assert held == {"words": list(first.words), "origin": [], "ended": "well", "ranks": 1}
     study.carry_out(first, second)
     assert study.lines() == ["first", "second"]
     assert "done before: 1 of 2 jobs\n" in study.output.getvalue()
@@ -200,10 +205,70 @@ def test_a_folder_that_is_done_with_other_settings_is_refused(study: Study) -> N
     )
     with pytest.raises(TrainerError, match=told):
         study.carry_out(study.job("new", code), changed)
-    (changed.folder / "done.json").write_text("{")
-    with pytest.raises(TrainerError, match=r"done\.json: damaged .* remove the folder"):
+    (changed.folder / "job.json").write_text("{")
+    with pytest.raises(TrainerError, match=r"job\.json: damaged .* remove the folder"):
         study.carry_out(study.job("new", code), changed)
     assert study.lines() == ["started"]
+
+
+def test_what_is_called_by_another_path_is_the_same(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.carry_out(study.job("job", SAY + "say(sys.argv[-1])", places=("--data", "survey")))
+    study.carry_out(study.job("job", SAY + "say(sys.argv[-1])", places=("--data", "../there/survey")))
+    assert study.lines() == ["survey"]
+
+
+@pytest.mark.parametrize("ends", ["", "sys.exit(75)"])
+def test_what_was_made_from_something_else_is_cleared_away_and_done_again(study: Study, ends: str) -> None:
+    """Whether it had ended or not: a training would go on from what it has learnt with another encoder."""
+    code = SAY + f"say(sys.argv[2])\nopen(sys.argv[3], 'a').write(sys.argv[2])\n{ends}"
+
+    def start(encoder: str) -> None:
+        made = str(study.folder / "runs/job/made")
+        with suppress(Preempted):
+            study.carry_out(study.job("job", code, places=(encoder, made), origin=("dataset 1", f"encoder {encoder}")))
+
+    start("a")
+    start("b")
+    assert study.lines() == ["a", "b"]
+    assert (study.folder / "runs/job/made").read_text() == "b"
+
+
+def test_a_training_may_diverge_where_that_is_an_answer(study: Study) -> None:
+    fails = (
+        SAY
+        + "say(sys.argv[2])\nprint('trainer: error: step 3: got loss nan: lower --lr', file=sys.stderr)\nsys.exit(2)"
+    )
+    strict, lenient = (study.job(name, fails, name, may_diverge=name == "lenient") for name in ("strict", "lenient"))
+    other = study.job("other", fails.replace("lower --lr", "no space left"), "other", may_diverge=True)
+    study.carry_out(lenient)
+    study.carry_out(lenient)
+    assert lenient.diverged
+    assert "lenient: has diverged\n" in study.output.getvalue()
+    for job in (strict, other):
+        with pytest.raises(TrainerError, match=f"{job.name}: ended with status 2: step 3"):
+            study.carry_out(job)
+    assert study.lines() == ["lenient", "strict", "other"]
+
+
+def test_each_job_is_told_of_as_it_ends(study: Study) -> None:
+    """And not when all have, which a signal may keep from happening; those done before are told of again."""
+    one, other = (
+        study.job(name, SAY + f"say('{name}')", weight=weight) for name, weight in (("one", 2.0), ("other", 1.0))
+    )
+    told: list[list[str]] = []
+    for _ in range(2):
+        with study.scheduler() as scheduler:
+            scheduler.carry_out([one, other], lambda job: told.append([job.name, *study.lines()]))
+    assert told[0] == ["one", "one"]
+    assert [each[0] for each in told[:2]] == ["one", "other"]
+    assert sorted(each[0] for each in told[2:]) == ["one", "other"]
+
+
+def test_a_study_that_is_a_file_is_refused(study: Study) -> None:
+    study.folder.touch()
+    for folder in (study.folder, study.folder / "within"):
+        with pytest.raises(TrainerError, match=r"expected a folder for the study, got a file .*choose another --out"):
+            Held(folder).__enter__()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -323,6 +388,8 @@ def test_a_signal_between_two_calls_ends_the_study_at_once_and_none_after_it(stu
     before = signal.getsignal(signal.SIGUSR1)
     with study.scheduler(), pytest.raises(Preempted, match="stopped by SIGUSR1"):
         signal.raise_signal(signal.SIGUSR1)
+    with Held(study.folder), pytest.raises(Preempted, match="stopped by SIGINT; start it again to go on"):
+        signal.raise_signal(signal.SIGINT)  # while the answers and the page are made
     assert signal.getsignal(signal.SIGUSR1) == before
 
 

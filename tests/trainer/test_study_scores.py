@@ -9,13 +9,20 @@ import pytest
 from trainer import metrics
 from trainer.config import Task
 from trainer.errors import TrainerError
+from trainer.study import scores
 from trainer.study.results import Answer, Method, Row, Truth, Values
 from trainer.study.scores import score
 
 
-def make_row(*answers: Values, task: Task = "photoz", method: Method = "supervised", fraction: float = 1.0) -> Row:
+def make_row(
+    *answers: Values,
+    task: Task = "photoz",
+    method: Method = "supervised",
+    variant: str = "",
+    fraction: float = 1.0,
+) -> Row:
     held = tuple(Answer(seed=seed, labels=100, chosen="", values=values) for seed, values in enumerate(answers))
-    return Row(task=task, method=method, variant="", fraction=fraction, answers=held)
+    return Row(task=task, method=method, variant=variant, fraction=fraction, answers=held)
 
 
 def make_truth(values: Values, task: Task = "photoz") -> Truth:
@@ -80,9 +87,11 @@ def test_rows_share_their_galaxies() -> None:
 
 
 def test_a_row_is_scored_as_if_it_were_alone() -> None:
+    """Beside those of other methods."""
     rng = np.random.default_rng(3)
     truth = rng.uniform(0, 0.3, 50)
-    rows = [make_row(*(truth + rng.normal(0, 0.03, (3, 50))), fraction=fraction) for fraction in (0.1, 0.5, 1.0)]
+    methods: list[Method] = ["supervised", "finetuned", "probe"]
+    rows = [make_row(*(truth + rng.normal(0, 0.03, (3, 50))), method=method) for method in methods]
     together = score(rows, make_truth(truth), draws=20)
     (alone,) = score(rows[1:2], make_truth(truth), draws=20)
     np.testing.assert_array_equal(together[1].figures["eta"].draws, alone.figures["eta"].draws)
@@ -90,11 +99,14 @@ def test_a_row_is_scored_as_if_it_were_alone() -> None:
 
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_the_seeds_part(seeds: int) -> None:
-    """Where all galaxies err alike only seeds matter: the error is that of their mean, its coverage Student's."""
+    """Where all galaxies err alike only seeds matter: the error is that of their mean, its coverage Student's.
+
+    Each row is of another pre-training, so that it is alone.
+    """
     rng = np.random.default_rng(seeds)
     trials, draws = 200, 15
     answers = rng.normal(0, 0.01, (trials, seeds))
-    rows = [make_row(*(np.full(3, each) for each in some), fraction=n + 1.0) for n, some in enumerate(answers)]
+    rows = [make_row(*(np.full(3, each) for each in some), variant=str(n)) for n, some in enumerate(answers)]
     found = [each.figures["bias"] for each in score(rows, make_truth(np.zeros(3)), draws=draws)]
     expected = answers.std(axis=1, ddof=1) / math.sqrt(seeds)
     ratio = np.array([each.error for each in found]) ** 2 / expected**2
@@ -103,6 +115,17 @@ def test_the_seeds_part(seeds: int) -> None:
     covered = np.mean([abs(each.value) < each.error for each in found])
     student = {2: 0.5, 5: 0.6261}[seeds]  # P(|t| < 1) with k - 1 degrees of freedom
     assert abs(covered - student) < 5 * 0.5 / math.sqrt(trials)
+
+
+def test_the_scatter_of_seeds_is_pooled_over_a_methods_rows() -> None:
+    """Four rows of two seeds and one of a single seed: squares and degrees of freedom add up; others stay apart."""
+    answers = [(0.0, 0.01), (0.0, 0.02), (0.0, 0.0), (0.0, 0.03), (0.0,)]  # the third has no scatter to be found
+    rows = [make_row(*map(np.array, some), variant="a", fraction=(n + 1) / 5) for n, some in enumerate(answers)]
+    rows.append(make_row(np.zeros(1), np.zeros(1), variant="b"))
+    errors = scores._seed_errors(rows, [np.array([some]) for some in [*answers, (0.0, 0.5)]])
+    variance = (0.01**2 + 0.02**2 + 0.03**2) / 2 / 3  # of a seed: two values d apart have d ** 2 / 2
+    expected = [math.sqrt(variance / len(some)) * (some != (0.0, 0.0)) for some in answers]
+    np.testing.assert_allclose(np.ravel(errors), [*expected, 0.25], rtol=1e-12)
 
 
 def test_rows_have_deviates_of_their_own() -> None:

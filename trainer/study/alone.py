@@ -15,10 +15,18 @@ LOCK = "lock"
 
 
 class Alone:
-    """The lock, held from here to `close`; TrainerError where another process holds it."""
+    """The lock, held from here to `close`.
+
+    TrainerError where another process holds it, or where there can be no such folder.
+    """
 
     def __init__(self, study: Path) -> None:
-        study.mkdir(parents=True, exist_ok=True)
+        try:
+            study.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as err:
+            raise TrainerError(
+                f"{study}: expected a folder for the study, got a file ({err.filename}); choose another --out"
+            ) from err
         self._file = (study / LOCK).open("a+b", buffering=0)  # not emptied: it says who holds it
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,8 +3,10 @@
 A method's figure against the logarithm of the number of labels is taken as straight between the fractions of the study,
 in each bootstrap draw by itself. More labels are taken not to make a method worse: where a draw says so, neighbouring
 points are averaged until none does (isotonic regression). To keep the best point so far would be monotone, too, but
-would choose the lucky ones among noisy points. The number of labels at which the curve comes to a target has the error
-of both, less what they share: a draw has the same galaxies for both.
+would choose the lucky ones among noisy points. The target is the end of the rival's curve, made in the same way:
+against a single point as measured, averaged ones would win too often where both methods are as good as each other. The
+number of labels at which the curve comes to a target has the error of both, less what they share: a draw has the same
+galaxies for both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +31,9 @@ class Crossing:
     method: Method
     rival: Method
     variant: str  # the pre-training
-    target: Figure  # the rival's
+    target: Figure  # the end of the rival's curve
+    target_averaged: bool  # it is not as measured, for fewer labels were no worse
+    rival_grows: bool  # the rival is better with its most labels than with its fewest, beyond doubt
     target_labels: float
     target_fraction: float
     labels: tuple[float, ...]  # at which the method was tried, ascending
@@ -149,18 +153,22 @@ def find_crossing(mine: Sequence[Score], rival: Sequence[Score]) -> Crossing | N
     name, more_is_better = JUDGED_BY[task]
     sign = -1.0 if more_is_better else 1.0
     labels = np.array([each.row.labels for each in mine])
-    target = rival[-1].figures[name]
-    losses = sign * np.stack([each.figures[name].draws for each in mine])
+    losses, rivals = (sign * np.stack([each.figures[name].draws for each in some]) for some in (mine, rival))
+    target = monotone(rivals)[-1]
+    measured = np.array([[sign * each.figures[name].value] for each in rival])
+    value = monotone(measured)[-1, 0]
     return Crossing(
         task=task,
         method=mine[0].row.method,
         rival=rival[0].row.method,
         variant=mine[0].row.variant or rival[0].row.variant,
-        target=target,
+        target=Figure(value=sign * float(value), draws=sign * target),
+        target_averaged=bool(value != measured[-1, 0]),
+        rival_grows=find_difference(rival[-1], rival[0]).verdict > 0,
         target_labels=rival[-1].row.labels,
         target_fraction=rival[-1].row.fraction,
         labels=tuple(labels.tolist()),
-        needed=labels_needed(labels, losses, sign * target.draws),
+        needed=labels_needed(labels, losses, target),
     )
 
 

@@ -27,6 +27,12 @@ def devices() -> list[Device]:
     return [Device(number, name.strip()) for number, name in enumerate(names[:count])]  # CUDA stops at a bad name
 
 
+def described(used: Sequence[Device]) -> str:
+    """How many they are, and of which kind. Initialises CUDA, where there is one."""
+    kind = "CPU core" if used[0].gpu is None else torch.cuda.get_device_name(0)
+    return f"{len(used)} x {kind}"
+
+
 def environment(used: Sequence[Device]) -> dict[str, str]:
     """What keeps a process, or the ranks that it starts, to its own devices."""
     if gpus := [device.gpu for device in used if device.gpu is not None]:

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from ..config import Task
 from ..map_figure import CLASS_COLOURS
 from ..plotting import FAINT, INK, MUTED, drawing
+from .comparison import find_difference
 from .results import JUDGED_BY, METHOD_NAMES, Method, Score
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = CLASS_COLOURS
@@ -32,7 +33,6 @@ LOOKS: dict[Method, tuple[str, str, str]] = {
 WIDTH_IN = 5.0  # narrow enough to be read on a telephone
 DODGE = 0.012  # share of the axis between the points of two methods, so that neither hides the other
 WIDE_RANGE = 3.0  # a positive quantity that varies by more is shown on a logarithmic scale
-CLEAR = 2.0  # standard deviations of a difference beyond which it is called one
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def variants_figure(path: Path, scores: Sequence[Score], variants: Sequence[str]
         for place, variant in enumerate(variants):
             if variant in found:
                 value, error = values([found[variant]], panel)
-                clear = reference is not None and is_clear(found[variant], reference, panel.name)
+                clear = reference is not None and find_difference(found[variant], reference).verdict != 0
                 axes.errorbar(
                     value, [place], xerr=error, color=colour if place else INK, marker=marker if place else "|",
                     markersize=5 if place else 9, markerfacecolor=colour if clear else "white", elinewidth=1.2,
@@ -206,12 +206,6 @@ def variants_figure(path: Path, scores: Sequence[Score], variants: Sequence[str]
         _name_rows(axes, variants)
         axes.get_yticklabels()[0].set_fontweight("bold")
         figure.suptitle(f"{title}\n{METHOD_NAMES[method]}", x=0.01, ha="left", fontsize=10, fontweight="bold")
-
-
-def is_clear(one: Score, other: Score, name: str) -> bool:
-    """Whether a figure of merit differs by more than two standard deviations of the paired difference."""
-    a, b = one.figures[name], other.figures[name]
-    return bool(abs(a.value - b.value) > CLEAR * np.std(a.draws - b.draws, ddof=1))
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ from ..flops import forward_flops
 from ..labels import FEWEST_TRAIN
 from ..page import Table
 from ..tasks import make_task
+from .enough import few_labels, left_out
 from .memory import finetune_memory, pretrain_memory
-from .plan import few_labels
 from .recipe import Assumed, Recipe, Trained, training
 from .results import PRETRAINED
 from .table import markdown
@@ -157,7 +157,13 @@ def forecast(recipe: Recipe, assumed: Assumed | None = None, *, bands: int = SDS
         *_trainings(recipe, assumed, bands),
         *_answers(recipe, assumed, bands),
     ]
-    return Forecast(recipe, assumed, tuple(stages), tuple(_left_out(recipe, assumed)))
+    kept = list(_shares(recipe, assumed))
+    few = [
+        text
+        for task in recipe.tasks
+        for text in left_out(task, recipe.fractions, [fraction for name, fraction, _ in kept if name == task])
+    ]
+    return Forecast(recipe, assumed, tuple(stages), tuple(few))
 
 
 def _pretrainings(recipe: Recipe, assumed: Assumed, bands: int) -> Iterator[Stage]:
@@ -222,14 +228,6 @@ def _shares(recipe: Recipe, assumed: Assumed) -> Iterator[tuple[Task, float, int
             labels = round(fraction * _count(assumed.labelled[task], "train"))
             if labels >= FEWEST_TRAIN:
                 yield task, fraction, labels
-
-
-def _left_out(recipe: Recipe, assumed: Assumed) -> Iterator[str]:
-    kept = {(task, fraction) for task, fraction, _ in _shares(recipe, assumed)}
-    for task in recipe.tasks:
-        few = [f"{100 * each:g} %" for each in recipe.fractions if (task, each) not in kept]
-        if few:
-            yield f"{task}: {', '.join(few)} of the labels are fewer than {FEWEST_TRAIN} and left out."
 
 
 def _variants_of(method: Trained, recipe: Recipe) -> int:

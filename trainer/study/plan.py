@@ -7,14 +7,13 @@ other seeds take. Nothing here looks at the test split: its members are in no tr
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from sharding import Dataset
-from sharding.splits import Split
 
 from ..config import EncoderConfig, FinetuneConfig, Task, TrainingConfig, option
 from ..data import Indices
@@ -23,16 +22,18 @@ from ..errors import TrainerError
 from ..flops import forward_flops
 from ..labels import Labels, draw_labels
 from ..tasks import Task as Labelling
-from ..tasks import class_name, make_task
+from ..tasks import make_task
 from ..trace import METRICS, read_trace
 from ..trained import load_trained
+from .enough import left_out
+from .given import Given
 from .recipe import Recipe, Trained
 from .recipe import training as settings_of
 from .results import PRETRAINED, Values
 from .scheduler import Job
 from .work import pretrain_work, ranks_for, training_work
 
-FEWEST_TRAIN, FEWEST_TEST = 100, 50  # labels below which a figure of skill would be noise
+DIGITS = 16  # of a digest
 FIRST_SEED = 0  # the one that rates are chosen with
 
 
@@ -65,11 +66,13 @@ class Training:
 
 
 class Plan:
-    """The trainings of a study in the folder ``out``; where a run is given as ``init``, nothing is pre-trained."""
+    """The trainings of a study in the folder ``out``; where a pre-training is ``given``, there is no other."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, *, init: Path | None, devices: int) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, out: Path, *, given: Given | None, devices: int) -> None:
         self.recipe, self.dataset, self.out = recipe, dataset, out
-        self._init, self._devices = init, devices
+        self._given, self._devices = given, devices
+        self.labels = cache(self._draw_labels)  # the galaxies of a task, a share and a seed, for all methods the same
+        self._encoder_digest = cache(self._digest_of)
         self._labelling: dict[Task, Labelling] = {}
         for task in recipe.tasks:
             self._labelling[task] = make_task(FinetuneConfig(task=task), dataset)
@@ -84,8 +87,7 @@ class Plan:
             return self.dataset.column(FinetuneConfig(task=task).label_column).astype(np.float64)[indices]
         return self._labelling[task].target(indices).astype(np.float64)
 
-    def labels(self, task: Task, fraction: float, seed: int) -> Labels:
-        """The galaxies whose labels the methods are given: the same ones for all of them."""
+    def _draw_labels(self, task: Task, fraction: float, seed: int) -> Labels:
         return draw_labels(self.dataset, self._labelling[task], fraction, seed)
 
     @property
@@ -94,20 +96,26 @@ class Plan:
         return next(iter(self.recipe.variants))
 
     def encoders(self) -> dict[str, Path]:
-        """The RUN of each pre-training."""
-        if self._init is not None:
-            return {self.reference: self._init}
+        """The RUN of each pre-training, or the file that was given."""
+        if self._given is not None:
+            return {self.reference: self._given.source}
         return {name: self.out / "pretrain" / name for name in self.recipe.variants}
 
-    def init_digest(self) -> str | None:
+    def given_digest(self) -> str | None:
         """The weights of the pre-training that was given."""
-        return None if self._init is None else weights_digest(load_trained(self._init).network)
+        return None if self._given is None else self._given.digest
 
     def weight(self) -> float:
-        """The FLOP of all trainings."""
-        jobs = [*self.pretrainings(), *self.representations(), *map(self.job, self.first_trainings())]
+        """The FLOP of all jobs."""
         rates = dict.fromkeys(self.cells(), self.recipe.rates[0])
-        return math.fsum(job.weight for job in [*jobs, *map(self.job, self.other_trainings(rates))])
+        trainings = [*self.first_trainings(), *self.other_trainings(rates)]
+        return math.fsum(
+            [
+                *(job.weight for job in self.pretrainings()),
+                *map(self._representation_weight, self.encoders()),
+                *map(self._weight, trainings),
+            ]
+        )
 
     def embeddings(self) -> dict[str, Path]:
         """The file of each pre-training's representations."""
@@ -118,9 +126,20 @@ class Plan:
         seeds = range(self.recipe.seeds)
         return [each for each in self.recipe.fractions if all(self.labels(task, each, seed).enough for seed in seeds)]
 
+    def left_out(self) -> list[str]:
+        """What of the recipe is not done, for want of labels."""
+        return [
+            text for task in self.recipe.tasks for text in left_out(task, self.recipe.fractions, self.fractions(task))
+        ]
+
+    def pretraining_ranks(self) -> dict[str, int]:
+        """How many ranks have made each pre-training that is the study's own."""
+        ranks = {name: job.made_on for name, job in zip(self.encoders(), self.pretrainings(), strict=False)}
+        return {name: count for name, count in ranks.items() if count is not None}
+
     def pretrainings(self) -> list[Job]:
         """The pre-trainings that are the study's own; one alone takes all devices that its batch can be shared over."""
-        if self._init is not None:
+        if self._given is not None:
             return []
         jobs = []
         galaxies = len(self.dataset.split("train")) + len(self.dataset.split("validation"))
@@ -129,7 +148,9 @@ class Plan:
             jobs.append(
                 Job(
                     name=f"pre-training {name}",
-                    words=("pretrain", "--data", self._data, "--out", str(run), *as_words(config)),
+                    words=("pretrain", *as_words(config)),
+                    places=("--data", self._data, "--out", str(run)),
+                    origin=(self._dataset,),
                     folder=run,
                     ranks=1 if len(self.recipe.variants) > 1 else ranks_for(config, self._devices),
                     weight=pretrain_work(config, len(self.dataset.bands), galaxies=galaxies).learning,
@@ -138,14 +159,16 @@ class Plan:
         return jobs
 
     def representations(self) -> list[Job]:
-        """What every pre-training makes of every galaxy."""
+        """What every pre-training, which must have ended, makes of every galaxy."""
         files = self.embeddings()
         return [
             Job(
                 name=f"representations {name}",
-                words=("embed", str(run), "--data", self._data, "--out", str(files[name])),
+                words=("embed",),
+                places=(str(run), "--data", self._data, "--out", str(files[name])),
+                origin=(self._dataset, self._encoder_digest(name)),
                 folder=files[name].parent,
-                weight=self._forward_flops(self.recipe.variants[name]) * len(self.dataset),
+                weight=self._representation_weight(name),
             )
             for name, run in self.encoders().items()
         ]
@@ -169,30 +192,54 @@ class Plan:
         seeds = range(FIRST_SEED + 1, self.recipe.seeds)
         return [self._training(cell, seed, chosen[cell]) for cell in self.cells() for seed in seeds]
 
-    def chosen_trainings(self) -> list[Training]:
-        """What is asked about the test galaxies: each cell with all seeds, at the rate that validation chose."""
-        chosen = self.chosen_rates()
+    def chosen_trainings(self, chosen: Mapping[Cell, float]) -> list[Training]:
+        """What is asked about the test galaxies: each cell with all seeds, at the rate that was ``chosen`` for it."""
         firsts = [self._training(cell, FIRST_SEED, chosen[cell]) for cell in self.cells()]
         return [*firsts, *self.other_trainings(chosen)]
 
     def job(self, training: Training) -> Job:
-        """The process that makes a training."""
-        config = training.config
-        init = str(self.encoders()[training.cell.variant]) if training.cell.variant else "none"
-        words = ("finetune", "--data", self._data, "--out", str(training.folder), "--init", init, *as_words(config))
-        return Job(name=training.name, words=words, folder=training.folder, weight=self._weight(training))
+        """The process that makes a training, once its pre-training has ended."""
+        variant = training.cell.variant
+        init = str(self.encoders()[variant].resolve()) if variant else "none"  # a run goes on with its own name for it
+        return Job(
+            name=training.name,
+            words=("finetune", *as_words(training.config)),
+            places=("--data", self._data, "--out", str(training.folder), "--init", init),
+            origin=(self._dataset, self._encoder_digest(variant)) if variant else (self._dataset,),
+            folder=training.folder,
+            weight=self._weight(training),
+            may_diverge=True,
+        )
 
     def chosen_rates(self) -> dict[Cell, float]:
         """For each cell the rate that is best on validation with the first seed; of equal ones the first.
 
-        Raises TrainerError where a training has left no score.
+        A rate with which a training has diverged, be it with another seed, is chosen no more. Raises TrainerError where
+        none is left, or where a training has left no score.
         """
         chosen: dict[Cell, tuple[float, float]] = {}
         for training in self.first_trainings():
+            cell = training.cell
+            if any(self.job(each).diverged for each in self._with_all_seeds(training)):
+                continue
             score = self.validation_score(training)
-            if training.cell not in chosen or score < chosen[training.cell][0]:
-                chosen[training.cell] = score, training.rate
+            if cell not in chosen or score < chosen[cell][0]:
+                chosen[cell] = score, training.rate
+        for training in self.first_trainings():
+            if training.cell not in chosen:
+                raise TrainerError(
+                    f"{training.folder.parent}: expected a rate with which training does not diverge, got none of "
+                    f"{', '.join(map(str, self.recipe.rates))}; lower the recipe's [finetune.lr] {training.cell.method}"
+                )
         return {cell: rate for cell, (_, rate) in chosen.items()}
+
+    def diverged(self) -> list[str]:
+        """The trainings that have diverged, by their names."""
+        all_of_them = [each for first in self.first_trainings() for each in self._with_all_seeds(first)]
+        return [each.name for each in all_of_them if self.job(each).diverged]
+
+    def _with_all_seeds(self, training: Training) -> list[Training]:
+        return [self._training(training.cell, seed, training.rate) for seed in range(self.recipe.seeds)]
 
     def validation_score(self, training: Training) -> float:
         """The score of the epoch that the training kept; lower is better."""
@@ -213,16 +260,19 @@ class Plan:
             rate=rate,
             labels=len(self.labels(cell.task, cell.fraction, seed).train),
         )
-        if cell.variant:
-            config = replace(config, encoder=self._encoder(cell.variant))
         name = cell.method if cell.variant in ("", self.reference) else f"{cell.method}-{cell.variant}"
         folder = self.out / "runs" / cell.task / name / f"{cell.fraction:g}" / f"seed{seed}-x{rate:g}"
         return Training(cell, seed, rate, config, folder)
 
-    def _encoder(self, variant: str) -> EncoderConfig:
-        if self._init is not None:
-            return load_trained(self._init).info.config.encoder
-        return self.recipe.variants[variant].encoder
+    def _digest_of(self, variant: str) -> str:
+        """What tells a pre-training from another: read from its checkpoint, once."""
+        given = self.given_digest()
+        digest = weights_digest(load_trained(self.encoders()[variant]).network) if given is None else given
+        return f"encoder {digest[:DIGITS]}"
+
+    @property
+    def _dataset(self) -> str:
+        return f"dataset {self.dataset.digest[:DIGITS]}"
 
     def _weight(self, training: Training) -> float:
         labels = self.labels(training.cell.task, training.cell.fraction, training.seed)
@@ -239,36 +289,9 @@ class Plan:
     def _data(self) -> str:
         return str(self.dataset.location)
 
-    def _forward_flops(self, config: TrainingConfig) -> float:
-        return forward_flops(config.encoder, len(self.dataset.bands), config.view_px)
-
-
-def few_labels(recipe: Recipe, dataset: Dataset) -> dict[Task, str]:
-    """The recipe's tasks that the dataset has too few labels for, each with a sentence that says so."""
-    found: dict[Task, str] = {}
-    for task in recipe.tasks:
-        labelling = _labelling(task, dataset)
-        count = {
-            split: int(labelling.known(dataset.split(split)).sum()) if labelling else 0 for split in get_args(Split)
-        }
-        if count["train"] < FEWEST_TRAIN or count["test"] < FEWEST_TEST:
-            known = sum(count.values())
-            verb = "has" if known == 1 else "have"
-            what = {"photoz": "a redshift", "morphology": "a class"}[task]
-            found[task] = f"{known:,} of {len(dataset):,} samples {verb} {what}: too few to measure skill; no table."
-    return found
-
-
-def _labelling(task: Task, dataset: Dataset) -> Labelling | None:
-    """The labels of a task; None where there are none, or a single class."""
-    config = FinetuneConfig(task=task)
-    if not dataset.has(config.label_column):
-        return None
-    if task == "morphology":
-        values = dataset.column(config.label_column)[dataset.split("train")].tolist()
-        if len({class_name(value) for value in values} - {None}) < 2:
-            return None
-    return make_task(config, dataset)
+    def _representation_weight(self, variant: str) -> float:
+        config = self.recipe.variants[variant]
+        return forward_flops(config.encoder, len(self.dataset.bands), config.view_px) * len(self.dataset)
 
 
 def as_words(config: TrainingConfig | EncoderConfig) -> list[str]:

@@ -6,6 +6,7 @@ the study dies, the kernel tells it (`follow`): it saves and ends as if the stud
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sharding import atomic_file
 
@@ -26,37 +27,45 @@ PROGRAM = (sys.executable, "-m", "trainer")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 TORCHRUN_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # it passes them on; see trainer.signals
 SAVE_S = "120"  # the time that torchrun gives its ranks to save
-DONE = "done.json"
+STATE = "job.json"
+WELL, DIVERGED = "well", "diverged"
 LOG = "log.txt"
 LOG_LINES = 10  # of the log, where a process failed without saying why in one
 OWN_ERROR = "trainer: error: "
+TOO_HIGH = "lower --lr"  # in the error of a training whose loss or weights are finite no more
 
-Ending = Literal["done", "stopped", "failed"]
+Ending = Literal["done", "diverged", "stopped", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Something that `python -m trainer` does, once, in a folder of its own."""
+    """Something that `python -m trainer` does, once, in a folder of its own.
+
+    The folder holds log.txt, all it has said, and job.json: what was begun there, from what, and how that has ended.
+    Where things lie is not part of it, so a study goes on when it was moved, or is called by another path.
+    """
 
     name: str  # for people
-    words: tuple[str, ...]  # of the command line, after `python -m trainer`
-    folder: Path  # holds log.txt, all it has said, and done.json once it has ended well
+    words: tuple[str, ...]  # of the command line, after `python -m trainer`: what is done
+    places: tuple[str, ...] = ()  # and the rest of it: where things are
+    origin: tuple[str, ...] = ()  # what it is made from, by digests
+    folder: Path
     ranks: int = 1  # processes under torchrun, each on a device
     weight: float = 1.0  # the work in it, in any unit that all jobs share
+    may_diverge: bool = False  # whether that, too, is an end, of which the study thinks something
 
     @property
     def done(self) -> bool:
-        """Whether it has ended well before; TrainerError where that was another job."""
-        path = self.folder / DONE
-        if not path.exists():
+        """Whether it has ended before, well or, where it may, diverged; TrainerError where that was another job.
+
+        What was made from something else, an earlier pre-training say, is not this job done: `begin` clears it away.
+        """
+        held = self._held()
+        if held is None or held["ended"] is None:  # what was begun, the program itself knows
             return False
-        try:
-            before = _settings(json.loads(path.read_bytes())["words"])
-        except (ValueError, KeyError, TypeError) as err:
-            raise TrainerError(f"{path}: damaged ({err!r}); remove the folder {self.folder}") from err
-        now = _settings(self.words)
+        before, now = _settings(held["words"]), _settings(self.words)
         if sorted(before) == sorted(now):
-            return True
+            return bool(held["origin"] == list(self.origin))
         gone, new = (
             ", ".join(one for one in ours if one not in theirs) for ours, theirs in ((before, now), (now, before))
         )
@@ -65,10 +74,50 @@ class Job:
             "--out or remove the folder"
         )
 
-    def mark_done(self) -> None:
-        """Write done.json."""
-        with atomic_file(self.folder / DONE) as file:
-            file.write((json.dumps({"words": self.words}, indent=1) + "\n").encode())
+    @property
+    def diverged(self) -> bool:
+        """Whether it has ended so."""
+        held = self._held()
+        return held is not None and held["ended"] == DIVERGED and held["origin"] == list(self.origin)
+
+    @property
+    def made_on(self) -> int | None:
+        """How many ranks made it; None where it has not ended."""
+        held = self._held()
+        return None if held is None else held["ranks"]
+
+    def begin(self) -> None:
+        """Make the folder ready: empty, where it holds what was made from something else."""
+        held = self._held()
+        if held is not None and held["origin"] != list(self.origin):
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(None)
+
+    def end(self, *, diverged: bool = False) -> None:
+        """Note that it has ended."""
+        self._write(DIVERGED if diverged else WELL)
+
+    def _write(self, ended: str | None) -> None:
+        content = {
+            "words": self.words,
+            "origin": self.origin,
+            "ended": ended,
+            "ranks": None if ended is None else self.ranks,
+        }
+        with atomic_file(self.folder / STATE) as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode())
+
+    def _held(self) -> dict[str, Any] | None:
+        """The content of job.json; None where nothing was begun."""
+        path = self.folder / STATE
+        if not path.exists():
+            return None
+        try:
+            held = json.loads(path.read_bytes())
+            return {name: held[name] for name in ("words", "origin", "ended", "ranks")}
+        except (ValueError, KeyError, TypeError) as err:
+            raise TrainerError(f"{path}: damaged ({err!r}); remove the folder {self.folder}") from err
 
 
 def _settings(words: Iterable[str]) -> list[str]:
@@ -89,7 +138,7 @@ class Process:
         """Start it. ``lock`` is a descriptor that it holds open as long as it lives."""
         self.job, self.devices = job, tuple(devices)
         self._began = time.monotonic()
-        job.folder.mkdir(parents=True, exist_ok=True)
+        job.begin()
         clear_requeue(job.folder)
         with (job.folder / LOG).open("ab") as log:
             self._log_from = log.tell()
@@ -125,7 +174,10 @@ class Process:
         if status == 0:
             return "done"
         requeue = status == REQUEUE_STATUS or (self.job.folder / REQUEUE_FILE).exists()
-        return "stopped" if requeue or -status in STOP_SIGNALS else "failed"
+        if requeue or -status in STOP_SIGNALS:
+            return "stopped"
+        diverged = self.job.may_diverge and any(TOO_HIGH in line for line in self._own_errors())
+        return "diverged" if diverged else "failed"
 
     def stop(self) -> None:
         """Ask it to save and end. Not its group: a compiler that it has started, say, is its own to end."""
@@ -140,17 +192,22 @@ class Process:
         """What there is to say of a process that has failed: its own one-line error, else the end of its log."""
         status, path = self._process.returncode, self.job.folder / LOG
         how = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        with path.open("rb") as log:
-            log.seek(self._log_from)
-            said = log.read().decode(errors="replace").splitlines()
-        own = [line.removeprefix(OWN_ERROR) for line in said if line.startswith(OWN_ERROR)]
-        if own:
+        if own := self._own_errors():
             return f"{self.job.name}: {how}: {own[0]} (all it said is in {path})"
-        return "\n  ".join([f"{self.job.name}: {how}; the end of {path}:", *said[-LOG_LINES:]])
+        return "\n  ".join([f"{self.job.name}: {how}; the end of {path}:", *self._said()[-LOG_LINES:]])
+
+    def _own_errors(self) -> list[str]:
+        return [line.removeprefix(OWN_ERROR) for line in self._said() if line.startswith(OWN_ERROR)]
+
+    def _said(self) -> list[str]:
+        """The lines of its log in this start."""
+        with (self.job.folder / LOG).open("rb") as log:
+            log.seek(self._log_from)
+            return log.read().decode(errors="replace").splitlines()
 
 
 def _command(job: Job) -> list[str]:
-    words = [*PROGRAM, *job.words]
+    words = [*PROGRAM, *job.words, *job.places]
     if job.ranks > 1:
         # Its ranks are in sessions of their own and would live on without it.
         words = [*_following(signal.SIGKILL, 0), *words]

@@ -1,7 +1,7 @@
 """The page of a study: what comes out, the figures and the table, how they were got, and galaxies to look at.
 
-Here is said what the page shows of scores, and in which words; `report_looks` does what needs no labels, and how HTML
-is made is `page`'s.
+Here is said what the page shows of scores, and in which words; `report_how` says how they were got, `report_looks` does
+what needs no labels, and how HTML is made is `page`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,13 @@ from sharding import Dataset
 
 from ..config import Task
 from ..judge_photoz import MAGNITUDES, dereddened
-from ..metrics import ETA_LIMIT, MAD_TO_SIGMA, residuals
+from ..metrics import residuals
 from ..page import Picture, Section, Table, write_page
 from .claim import TASK_NAMES
 from .figures import by_method, labels_figure, methods_figure, variants_figure
 from .figures_galaxies import classes_figure, in_bins, residuals_figure, share_right
+from .recipe import Recipe
+from .report_how import ONCE, how_measured
 from .report_looks import likenesses, pretraining
 from .results import JUDGED_BY, METHOD_NAMES, Method, Score, Truth, Values
 from .table import text_table
@@ -29,23 +31,12 @@ CREDITS = {
     "SDSS": "Images and catalogue: Sloan Digital Sky Survey (SDSS), www.sdss.org.",
     "SKYMILL practice survey": "Practice survey: simulated galaxies, drawn by Skymill. Nothing here was observed.",
 }
-DEFINITIONS: dict[Task, str] = {
-    "photoz": (
-        f"dz = (z_phot - z_spec) / (1 + z_spec). sigma_MAD = {MAD_TO_SIGMA} median |dz - median dz|; eta is the share "
-        f"of galaxies with |dz| > {ETA_LIMIT}; bias is the mean of dz."
-    ),
-    "morphology": "Accuracy is the share of galaxies that are given their class.",
-}
-TUNING = (
-    "Every method was tuned among equally many settings, for each number of labels, by its score on the validation "
-    "split. That split is used whole, however few the labels to learn from, and is not counted among them."
-)
 
 
 def write_report(
     out: Path,
     dataset: Dataset,
-    recipe_about: str,
+    recipe: Recipe,
     scores: Sequence[Score],
     truths: Mapping[Task, Truth],
     pretrainings: Mapping[str, Path],
@@ -70,7 +61,7 @@ def write_report(
             text=sentences if scores else notes,
             pictures=[_main(figures, those) for those in shown.values()],
         ),
-        *([_how(scores, recipe_about, notes)] if scores else []),
+        *([_how(recipe, scores, notes, own=pretrainings[reference].is_relative_to(out))] if scores else []),
         *[Section(title=f"{TASK_NAMES[task]}, as measured", table=text_table(those)) for task, those in every.items()],
         *[_chosen(task, those) for task, those in shown.items()],
         *[_galaxies(figures, dataset, truths[task], those) for task, those in shown.items()],
@@ -122,23 +113,9 @@ def _most_labels(scores: Sequence[Score]) -> str:
     return f"{max(score.row.labels for score in scores):,.0f} labels"
 
 
-def _how(scores: Sequence[Score], about: str, notes: Sequence[str]) -> Section:
+def _how(recipe: Recipe, scores: Sequence[Score], notes: Sequence[str], *, own: bool) -> Section:
     """How the numbers of the tables were got."""
-    definitions = [DEFINITIONS[task] for task in DEFINITIONS if any(score.row.task == task for score in scores)]
-    return Section(title="How it was measured", text=[about, *definitions, errors(scores), TUNING, *notes])
-
-
-def errors(scores: Sequence[Score]) -> str:
-    """What the errors are of."""
-    draws = len(next(iter(scores[0].figures.values())).draws)
-    seeds = max(len(score.row.answers) for score in scores)
-    text = (
-        f"Errors are one standard deviation over {draws:,} bootstrap samples of the test galaxies, which are the same "
-        "for all methods"
-    )
-    if seeds == 1:
-        return f"{text}. There is one seed, so what another would have changed is not in them."
-    return f"{text}, together with the standard error of the mean over the {seeds} seeds."
+    return Section(title="How it was measured", text=[*how_measured(recipe, scores, own=own), *notes])
 
 
 def _chosen(task: Task, scores: Sequence[Score]) -> Section:
@@ -213,8 +190,7 @@ def _ablation(figures: Path, scores: Sequence[Score], variants: Sequence[str]) -
     text = (
         "The pre-training on top is the reference (dotted line); every other differs from it in what its name says. A "
         "filled point differs from the reference by more than two standard deviations of the difference, in which what "
-        "all find hard cancels. Each was pre-trained once: what another seed would have made of it is not in the "
-        "errors."
+        f"all find hard cancels. {ONCE}"
     )
     title = "What each part of the pre-training does"
     return [Section(title=title, text=[text], pictures=pictures)] if pictures else []

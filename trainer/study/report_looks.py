@@ -16,14 +16,15 @@ from ..gallery import bright_galaxies, draw_stamps
 from ..map import placed
 from ..map_figure import classes, draw_map, quantity
 from ..page import Picture, Section
-from ..runfolder import RunInfo
 from ..similar import draw_neighbours, positions, similar
+from ..trained import load_trained
 from ..views import draw_views
 
 QUERIES, NEIGHBOURS = 12, 7
 MAP = "Map of the representations"
 UMAP_MISSING = "No map: it needs the package umap-learn. Run pip install 'skymill[umap]' and the study again."
-UNSEEN = "It saw no test galaxy, not even without its label."
+UNSEEN = "It saw no test galaxy, not even without its label; noise levels alone are medians over all galaxies."
+UNTOLD = "The file of the pre-trained weights does not say how they were made."
 MAYBE_SEEN = "It had another dataset, which may hold images of the test galaxies; it used no label."
 
 
@@ -66,8 +67,9 @@ def _any_known(values: np.ndarray) -> bool:
 
 def pretraining(figures: Path, dataset: Dataset, runs: Mapping[str, Path]) -> list[Section]:
     """How the reference (the first of ``runs``) was pre-trained, the views of every preset, and stamps as they are."""
-    infos = [RunInfo.read(run) for run in runs.values()]
-    configs = [info.config for info in infos if isinstance(info.config, PretrainConfig)]
+    infos = [load_trained(run).info for run in runs.values()]
+    told = [info for info in infos if info.dataset]  # not by a published file, whose settings are not known
+    configs = [info.config for info in told if isinstance(info.config, PretrainConfig)]
     draw_stamps(figures / "stamps.png", dataset, seed=0)
     stamps = Picture(figures / "stamps.png", f"random stamps among {len(dataset):,}", wide=True)
     sections = []
@@ -78,6 +80,8 @@ def pretraining(figures: Path, dataset: Dataset, runs: Mapping[str, Path]) -> li
         pictures = [Picture(curves, "what was logged in pre-training")] if drawn else []
         sections.append(Section(title="Pre-training", text=[f"{_how(configs[0])} {seen}"], pictures=pictures))
         sections.append(_views(figures, dataset, list(dict.fromkeys(config.preset for config in configs))))
+    else:
+        sections.append(Section(title="Pre-training", text=[f"{UNTOLD} {MAYBE_SEEN}"]))
     return [*sections, Section(title="Stamps", pictures=[stamps])]
 
 

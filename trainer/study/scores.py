@@ -2,13 +2,19 @@
 
 What would have come out otherwise has two causes. *Other galaxies*: each draw resamples the test galaxies, and draw i
 has the same ones for every row of a task, so that the difference of two rows, or the place where two curves cross, has
-its own error. *Other seeds*: each draw moves a row's mean over its seeds by a normal deviate times the standard error
-of that mean (scatter over the seeds, ddof = 1, over the root of their number k). Resampling the seeds would understate
-that error by the root of (k - 1) / k. The deviates of different rows are independent.
+its own error. *Other seeds*: each draw moves a row's mean over its k seeds by a normal deviate times the standard
+error of that mean, the scatter of one seed over the root of k. Resampling the seeds would understate that error by the
+root of (k - 1) / k. The deviates of different rows are independent.
 
-What the errors are not: with few seeds their scatter is poorly known, so that an interval of one standard deviation
-covers as often as Student's t does, 50 % with two seeds and 58 % with three, not 68 %. What seeds and galaxies do
-together is in both parts, so the sum is a little too wide. A single seed has no scatter: its error is the galaxies'.
+Two or three seeds tell their scatter poorly. So the variances of a method's rows (one task and pre-training, all shares
+of the labels) are pooled: their squares and their degrees of freedom, k - 1 each, add up. An interval of one standard
+deviation then covers as often as Student's t with that sum does: with two seeds 50 % for a row by itself, 64 % for five
+rows, and 68 % where the scatter is known. The price: where it depends on the number of labels, the error is too small
+at one end and too large at the other. A row whose seeds have equal figures, as neighbours among all labels have, has no
+scatter to be found: it keeps none and is not pooled.
+
+What seeds and galaxies do together is in both parts, so the sum is a little too wide. A single seed for all rows has no
+scatter: the error is the galaxies'.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +25,7 @@ import numpy.typing as npt
 from ..config import Task
 from ..errors import TrainerError
 from ..metrics import BOOTSTRAP_DRAWS, ETA_LIMIT, MAD_TO_SIGMA, residuals
-from .results import Figure, Indices, Row, Score, Truth, Values
+from .results import Figure, Indices, Method, Row, Score, Truth, Values
 
 Table = npt.NDArray[np.float64]
 # The figures of some answers, in the order of FIGURES, on the galaxies that are chosen: (figure, answer).
@@ -37,24 +43,43 @@ def score(rows: Sequence[Row], truth: Truth, *, seed: int = 0, draws: int = BOOT
     """
     for row in rows:
         _check(row, truth)
-    return [
-        Score(row=row, galaxies=len(truth.values), figures=_figures(row, truth, seed=seed, draws=draws)) for row in rows
-    ]
+    galaxies = len(truth.values)
+    figures = [_judge(row, truth)(np.arange(galaxies)) for row in rows]
+    errors = _seed_errors(rows, figures)
+    scores = []
+    for row, each, error in zip(rows, figures, errors, strict=True):
+        drawn = _resampled(_judge(row, truth), galaxies, seed=seed, draws=draws)
+        moved = drawn + error[:, None] * _deviates(row, seed).normal(size=drawn.shape)
+        found = {
+            name: Figure(value=float(each[number].mean()), draws=moved[number])
+            for number, name in enumerate(FIGURES[row.task])
+        }
+        scores.append(Score(row=row, galaxies=galaxies, figures=found))
+    return scores
 
 
-def _figures(row: Row, truth: Truth, *, seed: int, draws: int) -> dict[str, Figure]:
-    """The row's figures by name. One draw is held at a time, so a million galaxies cost no more than their answers."""
-    judge = JUDGES[row.task]([answer.values for answer in row.answers], truth.values)
-    galaxies, seeds = len(truth.values), len(row.answers)
+def _judge(row: Row, truth: Truth) -> Judge:
+    return JUDGES[row.task]([answer.values for answer in row.answers], truth.values)
+
+
+def _resampled(judge: Judge, galaxies: int, *, seed: int, draws: int) -> Table:
+    """The seeds' mean of each figure: (figure, draw). One draw is held at a time: there may be a million galaxies."""
     rng = np.random.default_rng(seed)  # the same for every row, and so the galaxies that it draws
-    drawn = np.stack([judge(rng.integers(0, galaxies, galaxies)).mean(axis=1) for _ in range(draws)], axis=1)
-    each = judge(np.arange(galaxies))
-    error = each.std(axis=1, ddof=1) / np.sqrt(seeds) if seeds > 1 else np.zeros(len(each))
-    moved = drawn + error[:, None] * _deviates(row, seed).normal(size=drawn.shape)
-    return {
-        name: Figure(value=float(each[number].mean()), draws=moved[number])
-        for number, name in enumerate(FIGURES[row.task])
-    }
+    return np.stack([judge(rng.integers(0, galaxies, galaxies)).mean(axis=1) for _ in range(draws)], axis=1)
+
+
+def _seed_errors(rows: Sequence[Row], figures: Sequence[Table]) -> list[Values]:
+    """For each row the standard errors of its means over the seeds, (figure,); ``figures`` are (figure, seed)."""
+    kin, seeds = [(row.method, row.variant) for row in rows], [len(row.answers) for row in rows]
+    scatters = [bool(np.ptp(each, axis=1).any()) for each in figures]
+    variance: dict[tuple[Method, str], Values] = {}
+    for name in dict.fromkeys(kin):
+        some = [place for place, its in enumerate(kin) if its == name and scatters[place]]
+        squares = sum((seeds[place] * figures[place].var(axis=1) for place in some), np.zeros(len(figures[0])))
+        variance[name] = squares / max(sum(seeds[place] - 1 for place in some), 1)
+    # Of a single seed the scatter is that of its kin.
+    found = [scatters[place] or seeds[place] == 1 for place in range(len(rows))]
+    return [known * np.sqrt(variance[kin[place]] / seeds[place]) for place, known in enumerate(found)]
 
 
 def _deviates(row: Row, seed: int) -> np.random.Generator:

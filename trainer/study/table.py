@@ -4,14 +4,16 @@ Equal scores give equal bytes: neither file holds a time, a path or the name of 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from sharding import atomic_file
 
+from ..config import Task
 from ..page import Table
 from .claim import TASK_NAMES, sentences
 from .comparison import Crossing, Difference, crossings, differences
@@ -22,25 +24,41 @@ from .wording import FORMS, figure_text
 FORMAT = "skymill-study-table"
 
 
-def write_table(out: Path, scores: Sequence[Score], *, dataset: str, recipe: str, settings: str) -> None:
+def write_table(
+    out: Path,
+    scores: Sequence[Score],
+    *,
+    dataset: str,
+    recipe: str,
+    settings: str,
+    validation: Mapping[Task, int] = MappingProxyType({}),
+    devices: str = "",
+    ranks: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """STUDY/table.json and STUDY/table.md.
 
-    ``dataset`` is its digest, ``recipe`` a name, ``settings`` the digest of what the recipe says.
+    ``dataset`` is its digest, ``recipe`` a name, ``settings`` the digest of what the recipe says. ``validation`` is
+    the number of labels of the validation split, which no row counts. ``devices`` are those that the study has at hand
+    as it writes this, ``ranks`` how many of them have shared each pre-training that is its own.
     """
+    said = sentences(scores, validation)
     content = {
         "format": FORMAT,
         "dataset": dataset,
         "recipe": recipe,
         "settings": settings,
+        "validation_labels": dict(validation),
+        "devices": devices,
+        "pretraining_ranks": dict(ranks),
         "rows": [_row(score) for score in in_order(scores)],
         "crossings": [_crossing(found) for found in crossings(scores)],
         "differences": [_difference(found) for found in differences(scores)],
-        "sentences": sentences(scores),
+        "sentences": said,
     }
     with atomic_file(out / "table.json") as file:
         file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     with atomic_file(out / "table.md") as file:
-        file.write(_page(scores).encode())
+        file.write(_page(scores, said).encode())
 
 
 def text_table(scores: Sequence[Score]) -> Table:
@@ -93,14 +111,14 @@ def in_order(scores: Sequence[Score]) -> list[Score]:
     return sorted(scores, key=place)
 
 
-def _page(scores: Sequence[Score]) -> str:
+def _page(scores: Sequence[Score], said: Sequence[str]) -> str:
     """A table for each task, then what the scores support."""
     tables = [
         f"## {name}\n\n{markdown(text_table(mine))}\n"
         for task, name in TASK_NAMES.items()
         if (mine := [score for score in scores if score.row.task == task])
     ]
-    return "".join([*tables, *(f"- {text}\n" for text in sentences(scores))])
+    return "".join([*tables, *(f"- {text}\n" for text in said)])
 
 
 def _row(score: Score) -> dict[str, Any]:

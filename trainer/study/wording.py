@@ -1,4 +1,4 @@
-"""Numbers as people read them: with as many digits as their errors allow."""
+"""Numbers as people read them: figures with as many digits as their errors allow, others with two."""
 
 import math
 from collections.abc import Sequence
@@ -48,10 +48,20 @@ def _pair(value: float, error: float, signed: bool) -> str:
     return f"{round(value, places) + 0.0:{'+' if signed else ''}.{places}f} ± {error:.{places}f}"
 
 
-def number_text(value: float, error: float) -> str:
-    """A number that is as uncertain as ``error``, rounded: 1234 and 380 give "1,200". Whole where the error is 0."""
-    places = _places(error) if error > 0 else 0
-    return f"{round(value, places) + 0.0:,.{max(places, 0)}f}"
+def number_text(value: float) -> str:
+    """A number above 0 with two significant digits: "1,200", "2.9", "0.18"."""
+    rounded = float(f"{value:.1e}")
+    return f"{rounded:,.{max(1 - math.floor(math.log10(rounded)), 0)}f}"
+
+
+def capital(text: str) -> str:
+    """With a capital first letter, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def counted(number: int, name: str) -> str:
+    """ "1 epoch", "2,000 epochs"."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:
