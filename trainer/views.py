@@ -48,13 +48,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw_views(path: Path, dataset: Dataset, preset_name: str, *, without: LeftOut = "nothing", seed: int) -> None:
+def draw_views(
+    path: Path,
+    dataset: Dataset,
+    preset_name: str,
+    *,
+    without: LeftOut = "nothing",
+    seed: int,
+    size_px: int = VIEW_PX,
+) -> None:
     """Write the grid; AugmentError for an unknown preset, and where it does not vary what is to be left out."""
     chosen = preset(preset_name).without(without)
     indices = bright_galaxies(dataset, GALAXIES, seed)
     stamps = Stamps(dataset, torch.device("cpu"))
     stack = stamps.read(indices)
-    plans = [stamps.plan(indices, chosen, seed=seed, epoch=0, view=view, size_px=VIEW_PX) for view in range(VIEWS)]
+    plans = [stamps.plan(indices, chosen, seed=seed, epoch=0, view=view, size_px=size_px) for view in range(VIEWS)]
     images = stamps.render(stack, Plan.joined(plans)).chunk(VIEWS)
     texts = [
         captions(chosen, drawn_parameters(indices, chosen, dataset, seed=seed, view=view), dataset.bands)
@@ -63,7 +71,7 @@ def draw_views(path: Path, dataset: Dataset, preset_name: str, *, without: LeftO
     own = stamp_captions(stamps.conditions(indices), dataset.bands)
     tiles = []
     for row, stamp in enumerate(stack.pixels().numpy()):
-        tiles.append(Tile(stamp, own[row], frame_px=VIEW_PX))
+        tiles.append(Tile(stamp, own[row], frame_px=size_px))
         tiles += [Tile(images[view][row].numpy(), texts[view][row]) for view in range(VIEWS)]
     variant = "" if without == "nothing" else f" without {without}"
     title = f"views of preset {preset_name}{variant}, seed {seed}"

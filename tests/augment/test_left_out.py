@@ -84,7 +84,7 @@ def test_leaving_nothing_out_is_the_preset_itself(name):
     [("hayat2021", "flips", "nothing, dust, turns, shifts, noise"), ("none", "dust", "nothing")],
 )
 def test_what_a_preset_does_not_vary_cannot_be_left_out(name, left_out, varied):
-    expected = f"^preset: expected one of {varied} to leave out, got '{left_out}', which this preset does not vary; "
+    expected = f"^without: expected one of {varied} to leave out, got '{left_out}', which this preset does not vary; "
     with pytest.raises(AugmentError, match=expected):
         preset(name).without(left_out)
 

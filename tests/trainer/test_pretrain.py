@@ -125,7 +125,7 @@ def test_what_is_left_out_is_in_neither_view(make_survey: Callable[..., Dataset]
 
 
 def test_what_the_preset_does_not_vary_is_not_left_out(make_survey: Callable[..., Dataset], tmp_path: Path) -> None:
-    with pytest.raises(AugmentError, match=r"^preset: expected one of nothing, dust, .* to leave out, got 'flips'"):
+    with pytest.raises(AugmentError, match=r"^without: expected one of nothing, dust, .* to leave out, got 'flips'"):
         train(replace(CONFIG, without="flips"), make_survey(40), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

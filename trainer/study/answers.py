@@ -24,10 +24,8 @@ def answers_of_run(run: Path, dataset: Dataset, task: Task, asked: Indices) -> V
     """The redshift, or the number of the class, that a trained run gives each of the galaxies ``asked``: (n,)."""
     path = run / ANSWERS
     objid = dataset.column("objid").astype(np.int64)[asked]
-    if path.is_file():
-        held = pq.read_table(path)
-        if np.array_equal(held["objid"].to_numpy(), objid):
-            return np.asarray(held["answer"].to_numpy(), dtype=np.float64)
+    if (held := _held(path, objid)) is not None:
+        return held
     values = point_estimates(predict(run, dataset, asked), task)
     with atomic_file(path) as file:
         pq.write_table(pa.table({"objid": objid, "answer": values}), file, compression="zstd")
@@ -39,3 +37,14 @@ def point_estimates(probabilities: np.ndarray, task: Task) -> Values:
     if task == "photoz":
         return photoz.estimate(probabilities)
     return np.asarray(probabilities.argmax(axis=1), dtype=np.float64)
+
+
+def _held(path: Path, objid: Indices) -> Values | None:
+    """The answers for these galaxies that a study before has written; None where there are none, or damaged ones."""
+    try:
+        table = pq.read_table(path, columns=["objid", "answer"])
+    except (OSError, pa.ArrowException):
+        return None
+    values = np.asarray(table["answer"].to_numpy(), dtype=np.float64)
+    same = np.array_equal(table["objid"].to_numpy(), objid)
+    return values if same and np.isfinite(values).all() else None

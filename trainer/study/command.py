@@ -32,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="repetitions, instead of the recipe's")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print what it would take, without DATASET of as many galaxies as said"
+        "--dry-run",
+        action="store_true",
+        help="print what it would take; without --data, of the recipe's number of galaxies",
     )
     parser.add_argument(
         "--tflops", type=float, metavar="X", help="with --dry-run: TFLOP/s of a device (default: the recipe's)"
     )
-    parser.add_argument("--devices", type=int, metavar="N", help="with --dry-run: so many (default: those here)")
+    parser.add_argument("--devices", type=int, metavar="N", help="with --dry-run: so many (default: the recipe's)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +58,15 @@ def run(args: argparse.Namespace) -> int:
             raise TrainerError(f"study: --{name} goes with --dry-run alone; leave it out")
     from .study import conduct
 
-    text, page = conduct(recipe, Dataset.open(args.data), args.out, init=args.init, console=Console())
+    dataset = Dataset.open(args.data)
+    try:
+        text, page = conduct(recipe, dataset, args.out, init=args.init, console=Console())
+    except OSError as err:
+        what = f"{err.strerror or err}: {err.filename}" if err.filename else str(err.strerror or err)
+        raise TrainerError(
+            f"{args.out}: expected a folder that can be written, got an error ({what}); make room or give another "
+            "--out, and start again: what is done stays"
+        ) from err
     print(f"{text}\n{page}")
     return 0
 

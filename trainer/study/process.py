@@ -194,7 +194,11 @@ class Process:
         how = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
         if own := self._own_errors():
             return f"{self.job.name}: {how}: {own[0]} (all it said is in {path})"
-        return "\n  ".join([f"{self.job.name}: {how}; the end of {path}:", *self._said()[-LOG_LINES:]])
+        said = self._said()[-LOG_LINES:]
+        if not said:
+            why = "often there was too little memory" if status == -signal.SIGKILL else f"it left nothing in {path}"
+            return f"{self.job.name}: {how} before it said anything ({why}); start the study again to go on"
+        return "\n  ".join([f"{self.job.name}: {how}; the end of {path}:", *said])
 
     def _own_errors(self) -> list[str]:
         return [line.removeprefix(OWN_ERROR) for line in self._said() if line.startswith(OWN_ERROR)]

@@ -1,6 +1,6 @@
 """What a study's page shows of the pre-training without any label: likenesses, a map, curves, views, stamps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def _map(figures: Path, dataset: Dataset, embeddings: Path) -> Section:
     try:
         objid, places = placed(Embeddings(embeddings), embeddings.with_name(f"{embeddings.stem}.umap.parquet"))
     except TrainerError as err:  # too few galaxies
-        return Section(title=MAP, text=[f"No map: {err}"])
+        return Section(title=MAP, text=[f"There is no map. {err}"])
     rows, pictures = positions(dataset, objid), []
     for column, label in (("specz", "redshift"), ("morphology", "type")):
         if dataset.has(column) and _any_known(values := dataset.column(column)[rows]):
@@ -79,7 +79,7 @@ def pretraining(figures: Path, dataset: Dataset, runs: Mapping[str, Path]) -> li
         seen = UNSEEN if infos[0].dataset == dataset.digest else MAYBE_SEEN
         pictures = [Picture(curves, "what was logged in pre-training")] if drawn else []
         sections.append(Section(title="Pre-training", text=[f"{_how(configs[0])} {seen}"], pictures=pictures))
-        sections.append(_views(figures, dataset, list(dict.fromkeys(config.preset for config in configs))))
+        sections.append(_views(figures, dataset, configs))
     else:
         sections.append(Section(title="Pre-training", text=[f"{UNTOLD} {MAYBE_SEEN}"]))
     return [*sections, Section(title="Stamps", pictures=[stamps])]
@@ -90,16 +90,17 @@ def _how(config: PretrainConfig) -> str:
     end = "" if config.max_steps is None else f" or {config.max_steps:,} steps"
     return (
         f"MoCo v2 without labels: a ResNet-{encoder.depth} of width {encoder.width}, batches of {config.batch:,}, a "
-        f"queue of {config.queue:,}, {config.epochs:,} epochs{end}."
+        f"queue of {config.queue:,}, {config.epochs:,} epoch{'s' * (config.epochs != 1)}{end}."
     )
 
 
-def _views(figures: Path, dataset: Dataset, presets: list[str]) -> Section:
+def _views(figures: Path, dataset: Dataset, configs: Sequence[PretrainConfig]) -> Section:
+    """The views of each kind that a pre-training has, as large as it sees them."""
     pictures = []
-    for preset in presets:
-        draw_views(figures / f"views_{preset}.png", dataset, preset, seed=0)
-        pictures.append(
-            Picture(figures / f"views_{preset}.png", f"stamps and random views, preset {preset}", wide=True)
-        )
+    for preset, without, size_px in dict.fromkeys((each.preset, each.without, each.view_px) for each in configs):
+        name = preset if without == "nothing" else f"{preset} without {without}"
+        path = figures / f"views_{name.replace(' ', '_')}.png"
+        draw_views(path, dataset, preset, without=without, seed=0, size_px=size_px)
+        pictures.append(Picture(path, f"stamps and random views of {size_px} pixels, preset {name}", wide=True))
     text = "What the encoder learns to recognise as the same galaxy."
     return Section(title="Views", text=[text], pictures=pictures)

@@ -41,6 +41,7 @@ from .table import write_table
 Ask = Callable[[Labelled, Labelled, int], tuple[Values, str]]  # known, validation, seed: answers, what was chosen
 
 FORMAT = "skymill-study"
+CORE_FLOPS = 0.07e12  # a second, of a core in training: what recipes/small.toml says was measured
 
 
 def conduct(recipe: Recipe, dataset: Dataset, out: Path, *, init: Path | None, console: Console) -> tuple[str, Path]:
@@ -54,6 +55,8 @@ def conduct(recipe: Recipe, dataset: Dataset, out: Path, *, init: Path | None, c
     notes = [*few.values(), *plan.left_out(), *notes]
     with Held(out) as held:
         enter(plan)
+        for line in (*notes, *_opening(plan)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         chosen = train(plan, held, console)
         if lost := plan.diverged():
             notes.append(f"Diverged, and therefore not chosen: {'; '.join(lost)}.")
@@ -65,6 +68,18 @@ def conduct(recipe: Recipe, dataset: Dataset, out: Path, *, init: Path | None, c
         for task, (rows, _) in answers.items():
             scores += score([_about(row, plan, truths[task]) for row in rows], truths[task])
         return publish(plan, scores, truths, notes)
+
+
+def _opening(plan: Plan) -> list[str]:
+    """What lies ahead, where it is more than cores should be asked to do."""
+    cores = [device for device in devices() if device.gpu is None]
+    days = plan.weight() / (CORE_FLOPS * max(1, len(cores))) / 86_400
+    if not cores or days < 1:
+        return []
+    return [
+        f"Without a GPU this takes about {days:,.0f} days on {len(cores)} cores; --recipe small is made for them, "
+        "--dry-run tells what a recipe takes"
+    ]
 
 
 def enter(plan: Plan) -> None:
