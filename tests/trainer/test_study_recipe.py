@@ -182,7 +182,7 @@ def test_the_paper_s_recipe_is_the_published_one() -> None:
         ("batch = 32", "batch = 33", "[pretrain] batch_norm_groups: expected to cut the batch (33)"),
         ("batch = 32", "batch = 128", "[pretrain] queue: expected at least the batch (128), got 64"),
         ('preset = "stein2021"', 'preset = "stein"', "[pretrain] preset: expected one of hayat2021"),
-        ('preset = "stein2021"', 'preset = "hayat2021"\nwithout = "psf"', "[pretrain] preset: expected one of"),
+        ('preset = "stein2021"', 'preset = "hayat2021"\nwithout = "psf"', "[pretrain] without: expected one of"),
         ('without = "dust"', 'without = "rain"', "[variants.without dust] without: expected one of"),
         ('without = "dust"', "width = 8", "[variants.without dust] width: expected no such key"),
         ("[variants.drawn]", "[variants.reference]", "[variants.reference]: expected a name of letters"),
