@@ -125,8 +125,8 @@ class Preset:
         plain, held = Preset(), [part for part in _FIELDS if self._varies(part)]
         if left_out not in held:
             raise AugmentError(
-                f"without: expected one of {', '.join(held)} to leave out, got {left_out!r}, which this preset does not "
-                "vary; choose one of those"
+                f"without: expected one of {', '.join(held)} to leave out, got {left_out!r}, which this preset does "
+                "not vary; choose one of those"
             )
         return replace(self, **{name: getattr(plain, name) for name in _FIELDS[left_out]})
 
