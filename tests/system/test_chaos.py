@@ -135,14 +135,18 @@ def _refused(done: subprocess.CompletedProcess[str], text: str) -> None:
     assert text in line
 
 
+RAY_CRASHED = "You have likely discovered a bug in Ray"
+
+
 def test_an_interrupted_job_refuses_others_and_goes_on(
     survey: jobs.Survey, reference: Reference, tmp_path: Path
 ) -> None:
     job = jobs.Job(survey=survey, out=tmp_path / "out")
     done = _interrupted(job)
     for _ in range(2):
-        if done.returncode == 0:  # it was in its last moments already
-            shutil.rmtree(job.out)
+        # It was in its last moments already; or Ray 2.60 crashed as it shut down, which it was seen to do.
+        if done.returncode == 0 or RAY_CRASHED in done.stderr:
+            shutil.rmtree(job.out if job.out.exists() else job.partial)
             done = _interrupted(job)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1].startswith("ingest: interrupted; ")
