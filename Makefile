@@ -13,13 +13,6 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Without its bytecode every process of a test compiles all that it imports: half of its time.
 unexport PYTHONDONTWRITEBYTECODE
 
-# What pre-training is worth at any number of labels, within an hour on two cores. RECIPE=ablation: which augmentation
-# earns its place. Stopped, it goes on.
-RECIPE := small
-GALAXIES := 5100
-study: $(STAMP)
-	PATH="$(CURDIR)/$(BIN):$$PATH" RECIPE="$(RECIPE)" GALAXIES="$(GALAXIES)" bash cluster/study.sh
-
 .PHONY: install demo study test test-slow chaos lint format bench bench-check clean
 
 install: $(STAMP)
@@ -41,6 +34,13 @@ demo: demo-input $(STAMP)
 demo-input:
 	@test -z "$(FRAMES)" -a -z "$(CATALOG)" || test -n "$(FRAMES)" -a -n "$(CATALOG)" \
 	  || { echo "make: FRAMES and CATALOG go together: give a folder of frames and the catalogue of its objects" >&2; exit 2; }
+
+# What pre-training is worth at any number of labels, within an hour on two cores. RECIPE=ablation: which augmentation
+# earns its place. Stopped, it goes on.
+RECIPE := small
+GALAXIES := 5100
+study: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" RECIPE="$(RECIPE)" GALAXIES="$(GALAXIES)" bash cluster/study.sh
 
 # Whole jobs spend most of their time waiting for Ray, so they run beside the others, which take both of two cores.
 test: $(STAMP)

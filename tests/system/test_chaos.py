@@ -22,6 +22,7 @@ from ingest.sources import SourceConfig
 from ingest.workfolder import WorkFolder
 
 Reference = dict[str, dict[str, str]]
+RAY_CRASHED = "You have likely discovered a bug in Ray"
 
 
 def test_a_kill_of_each_kind_changes_nothing(survey: jobs.Survey, reference: Reference) -> None:
@@ -133,10 +134,6 @@ def _refused(done: subprocess.CompletedProcess[str], text: str) -> None:
     assert "Traceback" not in done.stderr
     assert line.startswith("ingest: error: ")
     assert text in line
-
-
-RAY_CRASHED = "You have likely discovered a bug in Ray"
-
 
 def test_an_interrupted_job_refuses_others_and_goes_on(
     survey: jobs.Survey, reference: Reference, tmp_path: Path
