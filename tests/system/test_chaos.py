@@ -135,6 +135,7 @@ def _refused(done: subprocess.CompletedProcess[str], text: str) -> None:
     assert line.startswith("ingest: error: ")
     assert text in line
 
+
 def test_an_interrupted_job_refuses_others_and_goes_on(
     survey: jobs.Survey, reference: Reference, tmp_path: Path
 ) -> None:
