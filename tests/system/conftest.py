@@ -1,6 +1,8 @@
 """What tests of whole ingest jobs share: a survey of many small fields, and what must come of it."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # `jobs` and `chaos` are also read by a script beside them
 
 import jobs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Programs that tests start heed SIGINT, also where a script has begun the tests in its background: there a shell
+    lets it be ignored, by all that they start, too."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -166,11 +166,7 @@ def test_an_interrupted_job_refuses_others_and_goes_on(
 
 
 def _interrupted(job: jobs.Job) -> subprocess.CompletedProcess[str]:
-    """Begin a job, let another try the same, then interrupt it as a terminal does: every process of it.
-
-    It has one worker: those of Ray work on while the job is held, and more of them would come to its end.
-    """
-    job = replace(job, options=("--workers", "1"))
+    """Begin a job, let another try the same, then interrupt it as a terminal does: every process of it."""
     process = job.start()
     assert chaos.reached(job, process, chaos.Moment(strips=1, delay_s=0))
     os.killpg(process.pid, signal.SIGSTOP)  # so that it is still at work, however long the second takes to start

@@ -42,7 +42,7 @@ def _typed(cluster: TwoNodes, words: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def _submit(cluster: TwoNodes, job: jobs.Job, name: str, *more: str) -> subprocess.Popen[str]:
+def _submit(cluster: TwoNodes, job: jobs.Job, name: str) -> subprocess.Popen[str]:
     places = {
         "http://localhost:8265": cluster.dashboard,
         "/shared/catalog.parquet": str(job.survey.catalog),
@@ -51,7 +51,7 @@ def _submit(cluster: TwoNodes, job: jobs.Job, name: str, *more: str) -> subproce
         " -- ": f" --submission-id {name} -- ",
     }
     small = ["--samples-per-shard", str(job.samples_per_shard)]
-    return _typed(cluster, shlex.split(told("RAY_AUTH_MODE=token ray job submit", places)) + small + [*more])
+    return _typed(cluster, shlex.split(told("RAY_AUTH_MODE=token ray job submit", places)) + small)
 
 
 def _stop(cluster: TwoNodes, name: str) -> None:
@@ -60,12 +60,9 @@ def _stop(cluster: TwoNodes, name: str) -> None:
 
 
 def _stopped(cluster: TwoNodes, job: jobs.Job) -> subprocess.CompletedProcess[str]:
-    """A job that was stopped when a strip was cut; begun anew where it was done before the command had started.
-
-    It has one worker, for Ray's command takes seconds to start, in which more of them do the whole job.
-    """
+    """A job that was stopped when a strip was cut; begun anew where it was done before the command had started."""
     for trial in range(3):
-        process = _submit(cluster, job, f"stopped-{trial}", "--workers", "1")
+        process = _submit(cluster, job, f"stopped-{trial}")
         _wait_for_strips(job, process, 1)
         _stop(cluster, f"stopped-{trial}")
         done = jobs.finished(process)
